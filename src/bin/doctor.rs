@@ -1,0 +1,40 @@
+//! `cargo run --bin doctor`: does this machine have what the chapters need? The first command to run.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cooperage::workshop::doctor;
+use cooperage::workshop::errors::Result;
+
+/// Tries everything that the chapters need, and says what to do where it does not work.
+/// Exit status 0 if all of it works for this user, 1 if not.
+#[derive(Parser, Debug)]
+#[command(name = "doctor")]
+struct Args {
+    /// Print a JSON array, for programs
+    #[arg(long, conflicts_with = "clean")]
+    json: bool,
+
+    /// Only clear up what killed runtimes have left
+    #[arg(long)]
+    clean: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cooperage: {error}");
+            ExitCode::from(error.status)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<bool> {
+    match args {
+        Args { clean: true, .. } => doctor::clean().map(|()| true),
+        Args { json: true, .. } => doctor::report_json(),
+        _ => Ok(doctor::report()),
+    }
+}

@@ -1,0 +1,149 @@
+//! Cgroups, version 1: a tree for each controller, so a container needs a directory in each.
+//!
+//! See the kernel's admin-guide/cgroup-v1 documents.
+
+use std::path::{Path, PathBuf};
+
+use super::{Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_limit};
+use crate::container::pid::PROC_FLAGS;
+use crate::container::root::NewRoot;
+use crate::container::sys::{self, MsFlags};
+use crate::workshop::errors::{Error, Result};
+
+/// The controllers that a container is put under. The freezer limits nothing: it is there so that the
+/// container can be stopped as a whole.
+const CONTROLLERS: [&str; 4] = ["freezer", "memory", "cpu", "pids"];
+
+const REMEDY: &str = "run as root: version 1 cannot be given to ordinary users safely (version 2 can)";
+
+/// A container's cgroups, one for each controller.
+pub struct V1 {
+    cgroups: Vec<(String, PathBuf)>,
+}
+
+impl V1 {
+    /// Places for the cgroup `name` below this process's own; `None` where no controller is mounted.
+    pub fn find(name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V1>> {
+        let mut cgroups = Vec::new();
+        for controller in CONTROLLERS {
+            let mounted = mounts.iter().find(|mount| {
+                mount.kind == "cgroup" && mount.options.iter().any(|option| option == controller)
+            });
+            let own = membership(memberships, Some(controller));
+            if let (Some(mount), Some(own)) = (mounted, own)
+                && let Some(directory) = mount.directory_of(own)
+            {
+                cgroups.push((controller.to_string(), directory.join(name)));
+            }
+        }
+        Ok((!cgroups.is_empty()).then_some(V1 { cgroups }))
+    }
+
+    fn directory(&self, controller: &str) -> Option<&Path> {
+        self.cgroups.iter().find(|(name, _)| name == controller).map(|(_, path)| path.as_path())
+    }
+
+    fn need(&self, controller: &str) -> Result<&Path> {
+        self.directory(controller).ok_or_else(|| {
+            Error::new("set the limit", format!("the {controller} controller is not mounted"))
+                .remedy(format!("mount -t cgroup -o {controller} {controller} /sys/fs/cgroup/{controller}"))
+        })
+    }
+}
+
+impl Hierarchy for V1 {
+    fn directories(&self) -> Vec<&Path> {
+        let mut directories: Vec<&Path> = self.cgroups.iter().map(|(_, path)| path.as_path()).collect();
+        // Two controllers may share a hierarchy, as cpu and cpuacct do.
+        directories.dedup();
+        directories
+    }
+
+    fn create(&self, limits: &Limits) -> Result<()> {
+        for directory in self.directories() {
+            make_directory(directory, REMEDY)?;
+        }
+        if let Some(memory) = limits.memory {
+            let directory = self.need("memory")?;
+            write_limit("limit the memory", directory, "memory.limit_in_bytes", memory.bytes())?;
+            // The sum of memory and swap: the same, so no swap. Not there when the kernel does not count swap.
+            if directory.join("memory.memsw.limit_in_bytes").exists() {
+                write_limit(
+                    "let it use no swap instead",
+                    directory,
+                    "memory.memsw.limit_in_bytes",
+                    memory.bytes(),
+                )?;
+            }
+        }
+        if let Some(cpus) = limits.cpus {
+            let directory = self.need("cpu")?;
+            write_limit(
+                "count processor time in periods (us)",
+                directory,
+                "cpu.cfs_period_us",
+                Cpus::PERIOD,
+            )?;
+            write_limit("limit the time in each period (us)", directory, "cpu.cfs_quota_us", cpus.quota())?;
+        }
+        if let Some(pids) = limits.pids {
+            write_limit("limit the number of processes", self.need("pids")?, "pids.max", pids)?;
+        }
+        Ok(())
+    }
+
+    /// Writing 0 to `tasks` moves the writer itself, at once. (Writing a pid to cgroup.procs waits, for
+    /// some milliseconds, until no processor can still be looking at the old state.)
+    fn enter(&self) -> Result<()> {
+        for directory in self.directories() {
+            sys::write_file("enter the cgroup: 0 is the writer itself", &directory.join("tasks"), "0")?;
+        }
+        Ok(())
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.directory("freezer").map_or(Ok(()), thaw)
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        value_of(&self.directory("memory")?.join("memory.oom_control"), "oom_kill")
+    }
+
+    fn peak_memory(&self) -> Option<u64> {
+        number_in(&self.directory("memory")?.join("memory.max_usage_in_bytes"))
+    }
+
+    fn mount_view(&self, root: &NewRoot) -> Result<()> {
+        let tmpfs = Some(Path::new("tmpfs"));
+        let place = root.directory("sys/fs/cgroup")?;
+        let why = "have room for a directory for each hierarchy";
+        sys::mount(why, tmpfs, place.path(), Some("tmpfs"), PROC_FLAGS, Some(b"mode=755,size=64k"))?;
+        for (controller, _) in &self.cgroups {
+            let place = root.directory(&format!("sys/fs/cgroup/{controller}"))?;
+            let why = "see its own limits and counters, and change none";
+            let how = PROC_FLAGS | MsFlags::MS_RDONLY;
+            sys::mount(
+                why,
+                Some(Path::new("cgroup")),
+                place.path(),
+                Some("cgroup"),
+                how,
+                Some(controller.as_bytes()),
+            )?;
+        }
+        let how = PROC_FLAGS | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let place = root.directory("sys/fs/cgroup")?;
+        sys::mount("add nothing there", tmpfs, place.path(), None, how, Some(b"mode=755,size=64k"))
+    }
+}
+
+/// Lets the processes of a freezer cgroup go on, if they are frozen.
+pub(super) fn thaw(directory: &Path) -> Result<()> {
+    let state = directory.join("freezer.state");
+    match std::fs::read_to_string(&state) {
+        Ok(text) if text.trim() != "THAWED" => {
+            sys::write_file("let it go on: a frozen process cannot even die", &state, "THAWED")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,288 @@
+//! Cgroups, version 2: one tree for all controllers.
+//!
+//! Two rules of its own, both in the kernel's admin-guide/cgroup-v2 document. A cgroup has the files of a
+//! controller only if its parent's `cgroup.subtree_control` names it. And a cgroup whose
+//! subtree_control names any may hold no process itself ("no internal processes"), unless it is the root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+use super::{Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_limit};
+use crate::container::pid::PROC_FLAGS;
+use crate::container::root::NewRoot;
+use crate::container::sys::{self, MsFlags};
+use crate::workshop::errors::{Advise, Result};
+
+/// The controllers that a container is put under.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+
+const DELEGATE: &str = "run as root, or in a cgroup delegated to you: \
+     systemd-run --user --scope -p Delegate=yes cargo run --bin chapter06 -- ...";
+
+/// A container's cgroup.
+pub struct V2 {
+    directory: PathBuf,
+}
+
+impl V2 {
+    /// A place for the cgroup `name`; `None` where no cgroup2 hierarchy has a controller to offer (on a
+    /// hybrid machine version 1 has them).
+    pub fn find(name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V2>> {
+        let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") else { return Ok(None) };
+        let Some(own) = membership(memberships, None).and_then(|own| mount.directory_of(own)) else {
+            return Ok(None);
+        };
+        let offered = words(&mount.point.join("cgroup.controllers"));
+        if !CONTROLLERS.iter().any(|controller| offered.iter().any(|word| word == controller)) {
+            return Ok(None);
+        }
+        // Root starts at the top, which is exempt from the rule about internal processes. (A cgroup that
+        // is not the real top has a cgroup.type.) Others start from the cgroup that was delegated to them.
+        let at_top = geteuid().is_root()
+            && !mount.point.join("cgroup.type").exists()
+            && nix::unistd::access(&mount.point, nix::unistd::AccessFlags::W_OK).is_ok();
+        let parent = if at_top { mount.point.clone() } else { own };
+        Ok(Some(V2 { directory: parent.join(name) }))
+    }
+
+    /// The cgroup at `directory`, wherever that is.
+    pub fn at(directory: PathBuf) -> V2 {
+        V2 { directory }
+    }
+
+    /// Lets the children of `parent` have these controllers.
+    fn offer(parent: &Path, controllers: &[&str]) -> Result<()> {
+        let given = words(&parent.join("cgroup.subtree_control"));
+        let missing: Vec<_> = controllers
+            .iter()
+            .filter(|name| !given.iter().any(|word| word == *name))
+            .map(|name| format!("+{name}"))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let file = parent.join("cgroup.subtree_control");
+        let why = "let cgroups below have these controllers";
+        match sys::write_file(why, &file, missing.join(" ")) {
+            Err(error) if error.errno() == Some(Errno::EBUSY) => {
+                V2::make_room(parent)?;
+                sys::write_file(why, &file, missing.join(" ")).remedy_for(
+                    Errno::EBUSY,
+                    "processes that are not yours to move are in this cgroup, and then the cgroups below it can \
+                     have no controller: systemd-run --user --scope -p Delegate=yes gives you one of your own",
+                )
+            }
+            result => result
+                .remedy_for(Errno::EACCES, DELEGATE)
+                .remedy_for(Errno::EPERM, DELEGATE)
+                .remedy_for(Errno::ENOENT, "the cgroup above does not offer that controller"),
+        }
+    }
+
+    /// "No internal processes": moves those of `parent` into a leaf beside the container's.
+    fn make_room(parent: &Path) -> Result<()> {
+        let leaf = parent.join("cooperage-runtimes");
+        if !leaf.is_dir() {
+            make_directory(&leaf, DELEGATE)?;
+        }
+        for pid in words(&parent.join("cgroup.procs")) {
+            sys::write_file(
+                "make room: a cgroup with cgroups below may hold no process",
+                &leaf.join("cgroup.procs"),
+                pid,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Writes the limits into the files of the cgroup.
+    fn set(&self, limits: &Limits) -> Result<()> {
+        if let Some(memory) = limits.memory {
+            write_limit("limit the memory", &self.directory, "memory.max", memory.bytes())?;
+            // Not there when the kernel has no swap.
+            if self.directory.join("memory.swap.max").exists() {
+                write_limit("let it use no swap instead", &self.directory, "memory.swap.max", 0)?;
+            }
+        }
+        if let Some(cpus) = limits.cpus {
+            let value = format!("{} {}", cpus.quota(), Cpus::PERIOD);
+            write_limit("limit the processor time in each period (us)", &self.directory, "cpu.max", value)?;
+        }
+        if let Some(pids) = limits.pids {
+            write_limit("limit the number of processes", &self.directory, "pids.max", pids)?;
+        }
+        Ok(())
+    }
+}
+
+impl Hierarchy for V2 {
+    fn directories(&self) -> Vec<&Path> {
+        vec![&self.directory]
+    }
+
+    fn create(&self, limits: &Limits) -> Result<()> {
+        let parent = self.directory.parent().unwrap_or(Path::new("/"));
+        let offered = words(&parent.join("cgroup.controllers"));
+        let wanted = [
+            ("memory", limits.memory.is_some()),
+            ("cpu", limits.cpus.is_some()),
+            ("pids", limits.pids.is_some()),
+        ];
+        // What is offered is taken along for its counters; what a limit needs must be there.
+        let needed: Vec<&str> = CONTROLLERS
+            .into_iter()
+            .filter(|name| {
+                offered.iter().any(|word| word == name)
+                    || wanted.iter().any(|(need, yes)| need == name && *yes)
+            })
+            .collect();
+        V2::offer(parent, &needed)?;
+        make_directory(&self.directory, DELEGATE)?;
+        self.set(limits)
+    }
+
+    fn enter(&self) -> Result<()> {
+        sys::write_file("enter the cgroup: 0 is the writer itself", &self.directory.join("cgroup.procs"), "0")
+    }
+
+    /// A frozen process of version 2 can be killed. It is thawed all the same, because a signal that it
+    /// could handle has no effect before.
+    fn thaw(&self) -> Result<()> {
+        let file = self.directory.join("cgroup.freeze");
+        if number_in(&file) == Some(1) {
+            sys::write_file("let it go on", &file, "0")?;
+        }
+        Ok(())
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        value_of(&self.directory.join("memory.events"), "oom_kill")
+    }
+
+    /// Since Linux 5.19.
+    fn peak_memory(&self) -> Option<u64> {
+        number_in(&self.directory.join("memory.peak"))
+    }
+
+    fn mount_view(&self, root: &NewRoot) -> Result<()> {
+        let place = root.directory("sys/fs/cgroup")?;
+        let why = "see its own limits and counters, and change none";
+        let how = PROC_FLAGS | MsFlags::MS_RDONLY;
+        sys::mount(why, Some(Path::new("cgroup2")), place.path(), Some("cgroup2"), how, None)
+    }
+}
+
+fn words(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap_or_default().split_whitespace().map(str::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Over a directory that looks like a cgroup: the kernel's files are put there beforehand.
+
+    use super::*;
+    use crate::container::cgroup::{Cpus, Memory};
+
+    type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
+    fn tree(files: &[(&str, &str)]) -> std::io::Result<tempfile::TempDir> {
+        let tree = tempfile::tempdir()?;
+        for (name, text) in files {
+            let path = tree.path().join(name);
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            fs::write(path, text)?;
+        }
+        Ok(tree)
+    }
+
+    fn mount(point: &Path) -> Mount {
+        Mount { root: "/".into(), point: point.into(), kind: "cgroup2".into(), options: vec!["rw".into()] }
+    }
+
+    #[test]
+    fn limits_go_into_their_files() -> Outcome {
+        let names = ["memory.max", "memory.swap.max", "cpu.max", "pids.max"];
+        let tree = tree(&names.map(|name| (name, "max")))?;
+        let limits = Limits {
+            memory: Some("64m".parse::<Memory>()?),
+            cpus: Some("0.5".parse::<Cpus>()?),
+            pids: Some(100),
+        };
+        V2::at(tree.path().into()).set(&limits)?;
+        let written = names.map(|name| fs::read_to_string(tree.path().join(name)).unwrap_or_default());
+        // Files of the kernel's are written as a whole; here the end of "max" may show through.
+        assert_eq!(written[0], "67108864");
+        assert_eq!(&written[1][..1], "0");
+        assert_eq!(written[2], "50000 100000");
+        assert_eq!(written[3], "100");
+        Ok(())
+    }
+
+    #[test]
+    fn a_limit_without_its_controller_is_an_error() -> Outcome {
+        let tree = tree(&[])?;
+        let limits = Limits { pids: Some(100), ..Limits::default() };
+        let error = V2::at(tree.path().into()).set(&limits).err().ok_or("it must fail")?;
+        assert_eq!(error.errno(), Some(Errno::ENOENT));
+        assert!(error.advice().is_some_and(|advice| advice.contains("controller")), "{error}");
+        assert!(!tree.path().join("pids.max").exists(), "a file of the kernel's is never made");
+        Ok(())
+    }
+
+    #[test]
+    fn only_missing_controllers_are_handed_on() -> Outcome {
+        let tree =
+            tree(&[("cgroup.controllers", "cpu io memory pids"), ("cgroup.subtree_control", "cpu pids")])?;
+        V2::offer(tree.path(), &["memory", "cpu", "pids"])?;
+        assert_eq!(&fs::read_to_string(tree.path().join("cgroup.subtree_control"))?[..7], "+memory");
+        fs::write(tree.path().join("cgroup.subtree_control"), "cpu memory pids")?;
+        V2::offer(tree.path(), &["memory", "cpu", "pids"])?;
+        assert_eq!(fs::read_to_string(tree.path().join("cgroup.subtree_control"))?, "cpu memory pids");
+        Ok(())
+    }
+
+    #[test]
+    fn counters_are_read() -> Outcome {
+        let tree = tree(&[
+            ("memory.events", "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"),
+            ("memory.peak", "67108864\n"),
+            ("cgroup.freeze", "1\n"),
+            ("cgroup.procs", ""),
+        ])?;
+        let cgroup = V2::at(tree.path().into());
+        assert_eq!((cgroup.oom_kills(), cgroup.peak_memory()), (Some(2), Some(64 << 20)));
+        cgroup.thaw()?;
+        assert!(fs::read_to_string(tree.path().join("cgroup.freeze"))?.starts_with('0'));
+        cgroup.enter()?;
+        assert_eq!(fs::read_to_string(tree.path().join("cgroup.procs"))?, "0");
+        Ok(())
+    }
+
+    #[test]
+    fn the_place_is_below_the_own_cgroup_unless_at_the_top() -> Outcome {
+        let own = "/user.slice/run-1.scope";
+        let membership = format!("0::{own}\n");
+        let controllers = ("cgroup.controllers", "cpu memory pids");
+        // A real top has no cgroup.type; what a container sees as the top has one.
+        let delegated = tree(&[controllers, ("cgroup.type", "domain")])?;
+        let found = V2::find("c", &[mount(delegated.path())], &membership)?.ok_or("it is there")?;
+        assert_eq!(found.directory, delegated.path().join("user.slice/run-1.scope/c"));
+        if geteuid().is_root() {
+            let top = tree(&[controllers])?;
+            let found = V2::find("c", &[mount(top.path())], &membership)?.ok_or("it is there")?;
+            assert_eq!(found.directory, top.path().join("c"));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_hierarchy_without_controllers_is_not_in_force() -> Outcome {
+        let hybrid = tree(&[("cgroup.controllers", "")])?;
+        assert!(V2::find("c", &[mount(hybrid.path())], "0::/\n")?.is_none());
+        assert!(V2::find("c", &[], "0::/\n")?.is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Chapter 7: an init.
+//!
+//! Process 1 of a PID namespace is not like the others. Every orphan becomes its child, and stays a
+//! zombie until it waits for it. A signal that it has no handler for does nothing to it. And when it
+//! ends, the kernel kills all the rest. Few programs are written for that; so the container gets one
+//! that is, and the command runs as its child. See pid_namespaces(7), "The namespace init process".
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use super::process::{self, Parent, Status};
+use super::sys::{self, CloneFlags};
+use crate::workshop::errors::{Error, Result};
+
+/// Starts the command as a child, by `become_command`; then reaps, forwards and waits. Ends with the
+/// command, and with its status.
+pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
+    // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
+    let Some(command) = (unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? })
+    else {
+        let Err(error) = become_command();
+        let status = error.status;
+        parent.report_failure(error);
+        exit(status);
+    };
+    let status = match supervise(parent, command) {
+        Ok(status) => status.code(),
+        Err(error) => {
+            let status = error.status;
+            parent.report_failure(error);
+            status
+        }
+    };
+    exit(status)
+}
+
+fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
+    // Init never becomes another program, so nothing closes the host's files for it. Whoever gets into
+    // /proc/1/fd must find none: a directory of the host's would be a way out (CVE-2024-21626).
+    let report = parent.report_fd().as_raw_fd() as u32;
+    let why = "leave no open file of the host's in /proc/1/fd";
+    if report > 3 {
+        sys::close_range(why, 3, report - 1, false)?;
+    }
+    sys::close_range(why, report + 1, u32::MAX, false)?;
+    // They have been blocked since before the container was made, so none was lost.
+    let signals = process::block_signals()?;
+
+    loop {
+        let mut watched = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::call("wait for a signal", "poll()", errno)),
+        }
+        for signal in process::received(&signals)? {
+            if signal.signal == Signal::SIGCHLD {
+                if let Some(status) = reap(parent, command)? {
+                    return Ok(status);
+                }
+            } else if !signal.from_terminal {
+                // A key's signal has reached the command already: it is in the same process group.
+                let _ = kill(command, signal.signal);
+            }
+        }
+    }
+}
+
+/// Waits for every child that has ended, its own or an orphan that it was given. One SIGCHLD may stand
+/// for many of them: signals do not queue, so one wait for each signal would leave zombies.
+fn reap(parent: &Parent, command: Pid) -> Result<Option<Status>> {
+    let mut status = None;
+    let how = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+    loop {
+        match waitid(Id::All, how) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == command => status = Some(Status::Exited(code as u8)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
+                status = Some(Status::Killed(signal as i32))
+            }
+            Ok(WaitStatus::Stopped(pid, signal)) if pid == command && signal != Signal::SIGSTOP => {
+                parent.report_stop()
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(status),
+            Ok(_) => {}
+            Err(errno) => {
+                return Err(Error::call("wait for the container's processes", "waitid(P_ALL)", errno));
+            }
+        }
+    }
+}
+
+fn exit(status: u8) -> ! {
+    // Not std::process::exit: what was registered to run at exit belongs to the runtime.
+    // SAFETY: _exit(2) has no precondition.
+    unsafe { libc::_exit(i32::from(status)) }
+}

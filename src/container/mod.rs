@@ -1,0 +1,39 @@
+//! What the reader builds: one file for each kernel feature, in the order of the book.
+//!
+//! Each function here makes one decision of a container runtime; the order in which they are called
+//! is the story that `chapters/NN-name/main.rs` tells.
+
+pub mod sys;
+
+// Before the story
+pub mod host;
+pub mod ledger;
+
+// Chapter 1
+pub mod process;
+pub mod root;
+pub mod terminal;
+
+// Chapter 2
+pub mod pid;
+
+// Chapter 3
+pub mod mount;
+pub mod overlay;
+pub mod volume;
+
+// Chapter 4
+pub mod ipc;
+pub mod uts;
+
+// Chapter 5
+pub mod address;
+pub mod nat;
+pub mod netlink;
+pub mod network;
+
+// Chapter 6
+pub mod cgroup;
+
+// Chapter 7
+pub mod init;

@@ -1,0 +1,146 @@
+//! Chapter 3: a mount namespace, and what a container expects to find mounted.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::Mode;
+
+use super::host;
+use super::pid::{PROC_FLAGS, PROC_REMEDY};
+use super::root::NewRoot;
+use super::sys::{self, MsFlags};
+use crate::workshop::errors::{Advise, Error, Result};
+
+/// Cuts the tie between this mount namespace and the one that it was copied from.
+///
+/// A new mount namespace starts as a copy, and where mounts are shared (systemd makes all of them so)
+/// what is mounted in the copy appears in the original too. This must come before the first mount.
+/// See mount_namespaces(7), "SHARED SUBTREES".
+pub fn make_private() -> Result<()> {
+    let how = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    sys::mount("let nothing mounted here be seen outside", None, Path::new("/"), None, how, None)
+}
+
+/// Mounts /proc, /sys and /dev, and makes /tmp.
+pub fn furnish(root: &NewRoot) -> Result<()> {
+    mount_proc(root)?;
+    mount_sys(root)?;
+    make_dev(root)?;
+    make_tmp(root)
+}
+
+fn mount_proc(root: &NewRoot) -> Result<()> {
+    let (proc, target) = (Path::new("proc"), root.directory("proc")?);
+    let why = "show ps the processes of this namespace only";
+    sys::mount(why, Some(proc), target.path(), Some("proc"), PROC_FLAGS, None)
+        .remedy_for(Errno::EPERM, PROC_REMEDY)
+}
+
+/// Read-only: most of /sys is not in any namespace, and writing there would change the host.
+fn mount_sys(root: &NewRoot) -> Result<()> {
+    let target = root.directory("sys")?;
+    let how = PROC_FLAGS | MsFlags::MS_RDONLY;
+    let why = "show the devices of the kernel, to look at only";
+    match sys::mount(why, Some(Path::new("sysfs")), target.path(), Some("sysfs"), how, None) {
+        // /sys shows the network devices of a network namespace, so only its owner may mount one. With the
+        // host's network an ordinary user is not, and gets the host's own /sys instead.
+        Err(error) if error.errno() == Some(Errno::EPERM) => {
+            let tree = sys::open_tree("take the host's /sys instead", AT_FDCWD, Path::new("/sys"), true)?;
+            sys::mount_setattr_read_only("let it be looked at only", tree.as_fd())?;
+            sys::move_mount("put it into the new root", tree.as_fd(), target.as_fd())
+        }
+        result => result,
+    }
+}
+
+/// Name, major and minor number of the devices that every program may count on.
+/// Their numbers are fixed: see the kernel's admin-guide/devices.txt.
+const DEVICES: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const DEV_LINKS: [(&str, &str); 5] = [
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// A /dev with a handful of harmless devices. The host's has its disks.
+fn make_dev(root: &NewRoot) -> Result<()> {
+    let target = root.directory("dev")?;
+    let how = MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME;
+    let tmpfs = Some(Path::new("tmpfs"));
+    sys::mount(
+        "start /dev empty, without the host's disks",
+        tmpfs,
+        target.path(),
+        Some("tmpfs"),
+        how,
+        Some(b"mode=755,size=64k"),
+    )?;
+
+    let place = root.directory("dev")?; // the directory that is there now: the tmpfs
+    let dev = place.path();
+    let may_mknod = host::in_first_user_namespace()?;
+    for (name, major, minor) in DEVICES {
+        if may_mknod {
+            let file = dev.join(name);
+            sys::mknod("make a device that a program may count on", &file, major, minor)?;
+            // mknod(2) obeys the umask.
+            set_mode(&file, 0o666)?;
+        } else {
+            // In a user namespace nobody can make a device node, but one that is there can be borrowed.
+            let source = Path::new("/dev").join(name);
+            let tree = sys::open_tree("borrow the host's device", AT_FDCWD, &source, false)?;
+            let place = root.file(&format!("dev/{name}"))?;
+            sys::move_mount("put it into the new /dev", tree.as_fd(), place.as_fd())?;
+        }
+    }
+    for (name, to) in DEV_LINKS {
+        let link = dev.join(name);
+        symlink(to, &link).map_err(|error| Error::io(format!("make /dev/{name}"), &link, &error))?;
+    }
+
+    let how = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let pts = root.directory("dev/pts")?;
+    let options: &[u8] = b"newinstance,ptmxmode=0666,mode=0620";
+    sys::mount(
+        "have terminals of its own",
+        Some(Path::new("devpts")),
+        pts.path(),
+        Some("devpts"),
+        how,
+        Some(options),
+    )?;
+    let shm = root.directory("dev/shm")?;
+    let options: &[u8] = b"mode=1777,size=64m";
+    let how = how | MsFlags::MS_NODEV;
+    sys::mount(
+        "have room for shared memory, as shm_open(3) wants it",
+        tmpfs,
+        shm.path(),
+        Some("tmpfs"),
+        how,
+        Some(options),
+    )
+}
+
+fn make_tmp(root: &NewRoot) -> Result<()> {
+    let place = root.directory("tmp")?;
+    let tmp = place.path();
+    let found = nix::sys::stat::stat(tmp)
+        .map_err(|errno| Error::call("look at /tmp", format!("stat({})", tmp.display()), errno))?;
+    if found.st_mode & 0o7777 == 0o1777 {
+        return Ok(());
+    }
+    set_mode(tmp, 0o1777)
+}
+
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(Mode::from_bits_truncate(mode).bits()))
+        .map_err(|error| Error::io("set the permissions", path, &error))
+}

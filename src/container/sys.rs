@@ -1,0 +1,281 @@
+//! The system calls, one thin function each.
+//!
+//! Every function takes as its first argument `why`, the reason in the words of the story; makes the
+//! call named like itself; narrates it with `--explain`; and returns an error that shows it. The
+//! manual page of each is section 2 of the Linux man-pages, where nothing else is said.
+
+use std::ffi::{CStr, CString};
+use std::fmt::Display;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::NixPath;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
+pub use nix::mount::{MntFlags, MsFlags};
+pub use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::Pid;
+
+use crate::workshop::errors::{Error, Result};
+use crate::workshop::explain::{self, quote};
+
+fn path(path: &Path) -> String {
+    quote(path.as_os_str().as_bytes())
+}
+
+/// Flags as strace(1) prints them, or 0.
+fn flags<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "0".to_string() } else { names.join("|") }
+}
+
+fn namespaces(set: CloneFlags) -> String {
+    flags(set.iter_names().map(|(name, _)| name))
+}
+
+/// clone(2) the way fork(2) uses it, with namespace flags: the child gets a copy of everything and,
+/// for each flag, a new namespace in place of its parent's.
+///
+/// # Safety
+///
+/// This process must have one thread only. In a process with more, the child could find a lock held
+/// by a thread that it does not have.
+pub unsafe fn clone(why: &str, new: CloneFlags) -> Result<Option<Pid>> {
+    // SAFETY: no memory is handed over: without CLONE_VM and with a null stack the child goes on with
+    // a copy of this one, as after fork(2). The first argument is the flags on every architecture
+    // that this crate is for; the others, whose order differs, are all null.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(new.bits() | libc::SIGCHLD), 0, 0, 0, 0) };
+    if result == 0 {
+        return Ok(None); // this is the child; its parent narrates
+    }
+    let shown = || match namespaces(new).as_str() {
+        "0" => "clone(SIGCHLD)".to_string(),
+        names => format!("clone({names}|SIGCHLD)"),
+    };
+    explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
+}
+
+/// unshare(2): moves this process into new namespaces.
+pub fn unshare(why: &str, new: CloneFlags) -> Result<()> {
+    explain::call(why, || format!("unshare({})", namespaces(new)), || nix::sched::unshare(new))
+}
+
+/// setns(2): moves this process into a namespace that exists.
+pub fn setns(why: &str, namespace: impl AsFd, kind: CloneFlags) -> Result<()> {
+    let shown = || format!("setns({}, {})", namespace.as_fd().as_raw_fd(), namespaces(kind));
+    explain::call(why, shown, || nix::sched::setns(namespace.as_fd(), kind))
+}
+
+/// chroot(2)
+pub fn chroot(why: &str, directory: &Path) -> Result<()> {
+    explain::call(why, || format!("chroot({})", path(directory)), || nix::unistd::chroot(directory))
+}
+
+/// chdir(2)
+pub fn chdir(why: &str, directory: &Path) -> Result<()> {
+    explain::call(why, || format!("chdir({})", path(directory)), || nix::unistd::chdir(directory))
+}
+
+/// pivot_root(2)
+pub fn pivot_root(why: &str, new_root: &Path, put_old: &Path) -> Result<()> {
+    let shown = || format!("pivot_root({}, {})", path(new_root), path(put_old));
+    explain::call(why, shown, || nix::unistd::pivot_root(new_root, put_old))
+}
+
+/// mount(2). `None` for `source`, `kind` and `data` is a null pointer.
+pub fn mount(
+    why: &str,
+    source: Option<&Path>,
+    target: &Path,
+    kind: Option<&str>,
+    how: MsFlags,
+    data: Option<&[u8]>,
+) -> Result<()> {
+    let shown = || {
+        let or_null = |text: Option<&[u8]>| text.map_or("NULL".to_string(), quote);
+        format!(
+            "mount({}, {}, {}, {}, {})",
+            or_null(source.map(|source| source.as_os_str().as_bytes())),
+            path(target),
+            or_null(kind.map(str::as_bytes)),
+            flags(how.iter_names().map(|(name, _)| name)),
+            or_null(data),
+        )
+    };
+    explain::call(why, shown, || nix::mount::mount(source, target, kind, how, data))
+}
+
+/// umount2(2)
+pub fn umount2(why: &str, target: &Path, how: MntFlags) -> Result<()> {
+    let shown = || format!("umount2({}, {})", path(target), flags(how.iter_names().map(|(name, _)| name)));
+    explain::call(why, shown, || nix::mount::umount2(target, how))
+}
+
+/// open_tree(2) with OPEN_TREE_CLONE: a copy of a mount, in hand and not yet put down anywhere.
+/// With `recursive` the mounts below it come along, as with `mount --rbind`.
+pub fn open_tree(why: &str, directory: BorrowedFd, name: &Path, recursive: bool) -> Result<OwnedFd> {
+    const AT_RECURSIVE: u32 = 0x8000;
+    let mut how = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let mut names = vec!["OPEN_TREE_CLONE", "OPEN_TREE_CLOEXEC"];
+    if recursive {
+        how |= AT_RECURSIVE;
+        names.push("AT_RECURSIVE");
+    }
+    if name.as_os_str().is_empty() {
+        how |= libc::AT_EMPTY_PATH as u32;
+        names.push("AT_EMPTY_PATH");
+    }
+    let shown = || format!("open_tree({}, {}, {})", at(directory), path(name), flags(names.iter().copied()));
+    explain::call(why, shown, || {
+        name.with_nix_path(|name| {
+            // SAFETY: `name` is a C string that outlives the call.
+            let fd = unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), name.as_ptr(), how) };
+            // SAFETY: the descriptor is new and nobody else's.
+            Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        })?
+    })
+}
+
+/// move_mount(2): puts down the mount that `tree` holds on the file or directory that `target` is.
+pub fn move_mount(why: &str, tree: BorrowedFd, target: BorrowedFd) -> Result<()> {
+    const EMPTY: &CStr = c"";
+    const FROM_EMPTY_PATH: libc::c_uint = 0x4;
+    const TO_EMPTY_PATH: libc::c_uint = 0x40;
+    let (from, to) = (tree.as_raw_fd(), target.as_raw_fd());
+    let shown =
+        || format!("move_mount({from}, \"\", {to}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)");
+    explain::call(why, shown, || {
+        // SAFETY: both strings are static.
+        Errno::result(unsafe {
+            libc::syscall(
+                libc::SYS_move_mount,
+                from,
+                EMPTY.as_ptr(),
+                to,
+                EMPTY.as_ptr(),
+                FROM_EMPTY_PATH | TO_EMPTY_PATH,
+            )
+        })
+        .map(drop)
+    })
+}
+
+/// mount_setattr(2): makes a mount, and every mount below it, read-only.
+pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
+    const AT_RECURSIVE: libc::c_int = 0x8000;
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let fd = tree.as_raw_fd();
+    let shown =
+        || format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY}})");
+    explain::call(why, shown, || {
+        // SAFETY: the string is static, and `attributes` has the size that is given and outlives the call.
+        Errno::result(unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                fd,
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH | AT_RECURSIVE,
+                &raw const attributes,
+                size_of::<libc::mount_attr>(),
+            )
+        })
+        .map(drop)
+    })
+}
+
+/// openat2(2) with RESOLVE_IN_ROOT: looks `name` up as if `root` were the root directory, so that no
+/// symbolic link and no `..` in it can lead outside.
+pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Result<OwnedFd> {
+    let how = how | OFlag::O_CLOEXEC;
+    let shown = || {
+        format!(
+            "openat2({}, {}, {{flags={}, resolve=RESOLVE_IN_ROOT}})",
+            root.as_raw_fd(),
+            path(name),
+            flags(how.iter_names().map(|(name, _)| name).filter(|name| *name != "O_LARGEFILE")),
+        )
+    };
+    let mode = if how.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
+    let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    explain::call(why, shown, || nix::fcntl::openat2(root, name, request))
+}
+
+/// mknod(2) of a character device.
+pub fn mknod(why: &str, file: &Path, major: u64, minor: u64) -> Result<()> {
+    let shown = || format!("mknod({}, S_IFCHR|0666, makedev({major:#x}, {minor:#x}))", path(file));
+    let mode = Mode::from_bits_truncate(0o666);
+    explain::call(why, shown, || {
+        nix::sys::stat::mknod(file, SFlag::S_IFCHR, mode, nix::sys::stat::makedev(major, minor))
+    })
+}
+
+/// sethostname(2)
+pub fn sethostname(why: &str, name: &str) -> Result<()> {
+    let shown = || format!("sethostname({}, {})", quote(name), name.len());
+    explain::call(why, shown, || nix::unistd::sethostname(name))
+}
+
+/// prctl(2) with PR_SET_PDEATHSIG: the kernel sends this process `signal` when its parent dies.
+pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {
+    let shown = || format!("prctl(PR_SET_PDEATHSIG, {signal})");
+    explain::call(why, shown, || nix::sys::prctl::set_pdeathsig(signal))
+}
+
+/// close_range(2) of the descriptors from `first` to `last`: at once, or (`on_exec`) when execve(2) succeeds.
+pub fn close_range(why: &str, first: u32, last: u32, on_exec: bool) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    let how = if on_exec { CLOSE_RANGE_CLOEXEC } else { 0 };
+    let shown = || {
+        let how = if on_exec { "CLOSE_RANGE_CLOEXEC" } else { "0" };
+        format!("close_range({first}, {last}, {how})")
+    };
+    explain::call(why, shown, || {
+        // SAFETY: descriptors are numbers. The caller gives up those that it closes: callers that go
+        // on using one of them would get EBADF, not undefined behaviour.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, how) }).map(drop)
+    })
+}
+
+/// execve(2): returns only if it failed.
+pub fn execve(why: &str, program: &CStr, arguments: &[CString], environment: &[CString]) -> Error {
+    let list = arguments.iter().map(|argument| quote(argument.to_bytes())).collect::<Vec<_>>();
+    let shown = format!("execve({}, [{}])", quote(program.to_bytes()), list.join(", "));
+    explain::last_call(why, &shown);
+    match nix::unistd::execve(program, arguments, environment) {
+        Ok(never) => match never {},
+        Err(errno) => Error::call(why, shown, errno),
+    }
+}
+
+/// kill(2)
+pub fn kill(why: &str, pid: Pid, signal: Signal) -> Result<()> {
+    explain::call(why, || format!("kill({pid}, {signal})"), || nix::sys::signal::kill(pid, signal))
+}
+
+/// write(2) of `text` into a file of the kernel's (/proc, cgroups) in one go.
+pub fn write_file(why: &str, file: &Path, text: impl Display) -> Result<()> {
+    let text = text.to_string();
+    let shown = || format!("write({}, {})", path(file), quote(&text));
+    let write = || {
+        // Not create(2): a file of the kernel's that is not there is an error, not a file to make.
+        let mut opened = std::fs::OpenOptions::new().write(true).open(file)?;
+        opened.write(text.as_bytes())
+    };
+    explain::call(why, shown, || {
+        write().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+    })
+    .map(drop)
+}
+
+fn at(directory: BorrowedFd) -> String {
+    match directory.as_raw_fd() {
+        libc::AT_FDCWD => "AT_FDCWD".to_string(),
+        fd => fd.to_string(),
+    }
+}

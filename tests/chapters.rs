@@ -1,0 +1,41 @@
+//! The seven chapters, each seen from inside and from outside the container.
+
+#![allow(clippy::panic)] // that is how a test fails
+
+mod support;
+
+#[path = "chapters/cgroups.rs"]
+mod cgroups;
+#[path = "chapters/ending.rs"]
+mod ending;
+#[path = "chapters/errors.rs"]
+mod errors;
+#[path = "chapters/explain.rs"]
+mod explain;
+#[path = "chapters/isolation.rs"]
+mod isolation;
+#[path = "chapters/leftovers.rs"]
+mod leftovers;
+#[path = "chapters/mounts.rs"]
+mod mounts;
+#[path = "chapters/names.rs"]
+mod names;
+#[path = "chapters/network.rs"]
+mod network;
+#[path = "chapters/status.rs"]
+mod status;
+
+fn main() -> std::process::ExitCode {
+    let mut cases = Vec::new();
+    cases.extend(status::cases());
+    cases.extend(isolation::cases());
+    cases.extend(mounts::cases());
+    cases.extend(names::cases());
+    cases.extend(network::cases());
+    cases.extend(cgroups::cases());
+    cases.extend(ending::cases());
+    cases.extend(errors::cases());
+    cases.extend(explain::cases());
+    cases.extend(leftovers::cases());
+    support::main(cases)
+}

@@ -1,0 +1,246 @@
+//! Chapter 7: an init that reaps, forwards, passes on and ends in time; and keys of a real terminal.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::support::run::{Running, chapter, children, eventually, says, sh};
+use crate::support::{BOTH, Case, Who};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("init_reaps_orphans", BOTH, init_reaps_orphans),
+        Case::new("without_init_zombies_stay", BOTH, without_init_zombies_stay),
+        Case::new("init_forwards_signals", BOTH, init_forwards_signals),
+        Case::new("signals_are_delivered_once", BOTH, signals_are_delivered_once),
+        Case::new("init_passes_the_status_on", BOTH, init_passes_the_status_on),
+        Case::new("stop_with_grace_then_without", BOTH, stop_with_grace_then_without),
+        Case::new("signals_during_the_start_are_not_lost", BOTH, signals_during_the_start_are_not_lost),
+        Case::new("init_holds_no_file_of_the_hosts", BOTH, init_holds_no_file_of_the_hosts),
+        Case::new("container_ends_with_its_command", BOTH, container_ends_with_its_command),
+        Case::new("keys_of_a_terminal", BOTH, keys_of_a_terminal),
+    ]
+}
+
+/// A script that makes `count` orphans, each of which ends at once.
+fn orphans(count: u32) -> String {
+    format!("i=0; while [ $i -lt {count} ]; do (sh -c 'exit 7' &); i=$((i+1)); done")
+}
+
+const ZOMBIES: &str = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
+
+fn init_reaps_orphans(who: Who) {
+    let script = format!(
+        "{}; n=1; while [ $n -gt 0 ]; do n=$(ls -d /proc/[0-9]* | wc -l); n=$((n-4)); done; {ZOMBIES}",
+        orphans(500)
+    );
+    // Left at last: init, the shell, ls and wc. No zombie is among them.
+    assert_eq!(says(7, who, &[], &script), "0\n");
+}
+
+fn without_init_zombies_stay(who: Who) {
+    // Process 1 is a sleep, which never waits for anybody; its child makes orphans before that.
+    let script = format!("({}; sleep 1000) & exec sleep 1000", orphans(20));
+    let running = chapter(7, who)
+        .args(["--no-init", "--", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let runtime = nix::unistd::Pid::from_raw(running.id() as i32);
+    let mut first = None;
+    eventually("20 zombies", || {
+        first = children(runtime).first().copied();
+        let Some(first) = first else { return false };
+        let zombies = children(first).into_iter().filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+        });
+        zombies.count() == 20
+    });
+    kill(first.expect("it was seen"), Signal::SIGKILL).expect("it is alive");
+    let mut running = running;
+    running.wait().expect("it ends");
+}
+
+fn init_forwards_signals(who: Who) {
+    use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH] {
+        let name = signal.as_str().trim_start_matches("SIG");
+        let trap = format!("trap 'echo got {name}; exit 9' {name}");
+        let running = Running::start(7, who, &[], &trap);
+        let ended = running.signal(signal);
+        assert_eq!(
+            (ended.out.as_str(), ended.status),
+            (format!("got {name}\n").as_str(), 9),
+            "{}",
+            ended.err
+        );
+    }
+}
+
+fn signals_are_delivered_once(who: Who) {
+    let mut child = chapter(7, who)
+        .args([
+            "--",
+            "sh",
+            "-c",
+            "trap 'echo one' USR1; trap 'echo end; exit 0' TERM; echo ready; while :; do sleep 0.01; done",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut out = child.stdout.take().expect("piped");
+    let mut seen = String::new();
+    let mut byte = [0];
+    while !seen.ends_with("ready\n") {
+        out.read_exact(&mut byte).expect("readable");
+        seen.push(char::from(byte[0]));
+    }
+    let runtime = nix::unistd::Pid::from_raw(child.id() as i32);
+    for _ in 0..3 {
+        kill(runtime, Signal::SIGUSR1).expect("it is alive");
+        seen.clear();
+        while !seen.ends_with("one\n") {
+            out.read_exact(&mut byte).expect("readable");
+            seen.push(char::from(byte[0]));
+        }
+    }
+    kill(runtime, Signal::SIGTERM).expect("it is alive");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).expect("readable");
+    assert_eq!(rest, "end\n");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+fn init_passes_the_status_on(who: Who) {
+    for status in [0, 1, 3, 126, 127, 200, 255] {
+        assert_eq!(sh(7, who, &[], &format!("exit {status}")).status, status);
+    }
+    for (signal, status) in [("TERM", 143), ("KILL", 137), ("ABRT", 134), ("SEGV", 139)] {
+        let ended = sh(7, who, &[], &format!("ulimit -c 0; kill -{signal} $$"));
+        assert_eq!((ended.status, ended.err.as_str()), (status, ""), "{signal}");
+    }
+    // Orphans that end earlier, or later, do not disturb it.
+    assert_eq!(sh(7, who, &[], "(sh -c 'exit 9' &); sleep 1000 & exit 3").status, 3);
+}
+
+fn stop_with_grace_then_without(who: Who) {
+    // Obeys: its own status.
+    let ended = Running::start(7, who, &[], "trap 'exit 5' TERM").signal(Signal::SIGTERM);
+    assert_eq!(ended.status, 5);
+    // Does not handle it: killed by the signal itself, because it is not process 1.
+    let ended = Running::start(7, who, &[], "").signal(Signal::SIGTERM);
+    assert_eq!(ended.status, 143);
+    // Ignores it: killed after the grace.
+    for options in [&["--stop-timeout", "0"], &["--stop-timeout", "1"]] {
+        let ended = Running::start(7, who, options, "trap '' TERM").signal(Signal::SIGTERM);
+        assert_eq!((ended.status, ended.err.as_str()), (137, ""));
+    }
+    // Without an init it is process 1, which the signal does not reach: always killed.
+    let ended = Running::start(7, who, &["--no-init", "--stop-timeout", "1"], "").signal(Signal::SIGTERM);
+    assert_eq!(ended.status, 137);
+}
+
+fn signals_during_the_start_are_not_lost(who: Who) {
+    // At once after the start, at moments that differ: before the child is made, while it makes itself a
+    // container, when it runs. Whenever it comes, it ends the container.
+    for round in 0..30 {
+        let mut child = chapter(7, who).args(["--", "sleep", "1000"]).spawn().expect("the program starts");
+        std::thread::sleep(std::time::Duration::from_micros(400 * round));
+        kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it is alive");
+        let status = crate::support::run::code(child.wait().expect("it ends"));
+        assert_eq!(status, 143, "round {round}");
+    }
+}
+
+fn init_holds_no_file_of_the_hosts(who: Who) {
+    let seen = says(7, who, &[], "for fd in /proc/1/fd/*; do readlink $fd; done");
+    for line in seen.lines() {
+        let harmless = ["pipe:[", "socket:[", "anon_inode:", "/dev/null"];
+        assert!(harmless.iter().any(|kind| line.starts_with(kind)), "init has {line} open");
+    }
+}
+
+fn container_ends_with_its_command(who: Who) {
+    for number in 2..=7 {
+        let running = Running::start(number, who, &[], "sleep 1000 & (sleep 1000 &) ; setsid sleep 1000 &");
+        running.end();
+        assert!(!crate::support::run::processes().contains(&"sleep".to_string()), "chapter {number}");
+    }
+}
+
+/// A chapter on a terminal of its own, as the only job of a session.
+struct OnTerminal {
+    child: std::process::Child,
+    terminal: fs::File,
+    said: String,
+}
+
+impl OnTerminal {
+    fn start(number: u32, who: Who, arguments: &[&str]) -> OnTerminal {
+        let pty = nix::pty::openpty(None, None).expect("a terminal");
+        let slave: OwnedFd = pty.slave;
+        if who == Who::User {
+            let _ = nix::unistd::fchown(&slave, Some(crate::support::run::NOBODY.into()), None);
+        }
+        let raw = slave.as_raw_fd();
+        let mut command = chapter(number, who);
+        command.args(arguments);
+        let copy = || Stdio::from(slave.try_clone().expect("dup"));
+        command.stdin(copy()).stdout(copy()).stderr(copy());
+        // SAFETY: setsid and ioctl are async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::setsid() < 0 || libc::ioctl(raw, libc::TIOCSCTTY, 0) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().expect("the program starts");
+        OnTerminal { child, terminal: fs::File::from(pty.master), said: String::new() }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).expect("writable");
+    }
+
+    fn until(&mut self, word: &str) {
+        let mut buffer = [0; 1024];
+        while !self.said.contains(word) {
+            match self.terminal.read(&mut buffer) {
+                Ok(count @ 1..) => self.said.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                _ => panic!("it ended without saying {word:?}: {}", self.said),
+            }
+        }
+        self.said.clear();
+    }
+}
+
+fn keys_of_a_terminal(who: Who) {
+    for number in 1..=7 {
+        let mut on = OnTerminal::start(number, who, &[]);
+        on.types("echo $((40+2)) is ready\n");
+        on.until("42 is ready");
+        // ctrl-C ends what runs in the foreground, and the shell goes on.
+        on.types("sh -c 'echo $((40+3)) sleeps; sleep 1000'\n");
+        on.until("43 sleeps");
+        on.types("\x03");
+        on.types("echo rc=$?.\n");
+        on.until("rc=130.");
+        // ctrl-Z stops it, and fg continues it.
+        on.types("sh -c 'echo $((40+4)) runs; read x; echo read $x.'\n");
+        on.until("44 runs");
+        on.types("\x1a");
+        on.until("Stopped");
+        on.types("fg\n");
+        on.until("read x");
+        on.types("back\n");
+        on.until("read back.");
+        on.types("exit 6\n");
+        assert_eq!(on.child.wait().expect("it ends").code(), Some(6), "chapter {number}");
+    }
+}

@@ -1,0 +1,191 @@
+//! How the tests of this crate run: every case in a lab of its own, so that no test touches the machine.
+//!
+//! The test program starts itself again inside `lab`. There the case is root of a throw-away host, can
+//! start chapters, look at them from outside, and leave what it likes: the lab's end takes it away, also
+//! when the test is killed. A case that needs what this machine lacks is reported as ignored with the
+//! reason; `COOPERAGE_REQUIRE=all` (or a list of features) makes that a failure.
+
+#![allow(dead_code)] // each test program uses a part of this
+
+pub mod run;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use cooperage::workshop::doctor;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Who starts the chapters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The lab's root.
+    Root,
+    /// User 65534, who has no right at all.
+    User,
+}
+
+/// One test.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Its name, without who runs it.
+    pub name: &'static str,
+    /// As whom it runs.
+    pub who: &'static [Who],
+    /// Features of the machine that it cannot do without, by the doctor's names.
+    pub needs: &'static [&'static str],
+    /// Options of the lab.
+    pub lab: &'static [&'static str],
+    /// The test itself: it panics when it fails.
+    pub test: fn(Who),
+}
+
+/// Run by root, and by an ordinary user.
+pub const BOTH: &[Who] = &[Who::Root, Who::User];
+/// Run by root.
+pub const ROOT: &[Who] = &[Who::Root];
+/// Run by an ordinary user.
+pub const USER: &[Who] = &[Who::User];
+
+impl Case {
+    /// A case that every chapter's features suffice for.
+    pub const fn new(name: &'static str, who: &'static [Who], test: fn(Who)) -> Case {
+        Case { name, who, needs: &[], lab: &[], test }
+    }
+
+    /// It needs these features of the machine.
+    pub const fn needs(self, needs: &'static [&'static str]) -> Case {
+        Case { needs, ..self }
+    }
+
+    /// It runs in a lab with these options.
+    pub const fn lab(self, lab: &'static [&'static str]) -> Case {
+        Case { lab, ..self }
+    }
+}
+
+const CASE: &str = "COOPERAGE_TEST_CASE";
+
+/// The main function of a test program.
+pub fn main(cases: Vec<Case>) -> ExitCode {
+    if let Ok(wanted) = std::env::var(CASE) {
+        return inside(&cases, &wanted);
+    }
+    run_cases(&cases, in_lab)
+}
+
+/// The main function of a test program whose cases look at the lab from outside: on the machine itself.
+pub fn on_the_machine(cases: Vec<Case>) -> ExitCode {
+    run_cases(&cases, |case, _| {
+        let test = case.test;
+        std::panic::catch_unwind(|| test(Who::Root)).map_err(|_| Failed::from("see above"))
+    })
+}
+
+fn run_cases(cases: &[Case], run: fn(&Case, Who) -> Result<(), Failed>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut known = BTreeMap::new();
+    let mut trials = Vec::new();
+    for case in cases {
+        for &who in case.who {
+            let missing = missing(case, who, &mut known);
+            let name = label(case, who);
+            let case = *case;
+            let trial = match &missing {
+                Some((reason, required)) if *required => {
+                    let reason = reason.clone();
+                    Trial::test(name, move || Err(Failed::from(reason)))
+                }
+                Some((reason, _)) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+                None => Trial::test(name, move || run(&case, who)),
+            };
+            trials.push(trial);
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn label(case: &Case, who: Who) -> String {
+    format!("{}::{}", case.name, if who == Who::Root { "root" } else { "user" })
+}
+
+/// The first feature that this machine lacks, and whether it was said to be required.
+fn missing(
+    case: &Case,
+    who: Who,
+    known: &mut BTreeMap<&'static str, Option<String>>,
+) -> Option<(String, bool)> {
+    let required = std::env::var("COOPERAGE_REQUIRE").unwrap_or_default();
+    let mut needs = vec!["lab"];
+    needs.extend(case.needs);
+    if who == Who::User {
+        needs.push("user-namespace");
+    }
+    for need in needs {
+        let lack = known.entry(need).or_insert_with(|| match doctor::check(need) {
+            Ok(_) => None,
+            Err(error) => {
+                let remedy = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+                Some(format!("needs {need}: {}{remedy}", error.reason()))
+            }
+        });
+        if let Some(reason) = lack {
+            let is_required = required.split(',').any(|word| word == "all" || word == need);
+            return Some((reason.clone(), is_required));
+        }
+    }
+    None
+}
+
+/// Runs the case in a lab, and fails with all that it said.
+fn in_lab(case: &Case, who: Who) -> Result<(), Failed> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(case.lab)
+        .arg("--")
+        .arg(program)
+        .env(CASE, label(case, who))
+        .env("RUST_BACKTRACE", "0")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&said)).into())
+}
+
+fn inside(cases: &[Case], wanted: &str) -> ExitCode {
+    let Some((name, who)) = wanted.rsplit_once("::") else { return ExitCode::from(2) };
+    let who = if who == "user" { Who::User } else { Who::Root };
+    let Some(case) = cases.iter().find(|case| case.name == name) else {
+        eprintln!("there is no case {name}");
+        return ExitCode::from(2);
+    };
+    run::prepare(who);
+    (case.test)(who); // a panic ends the program with status 101
+    ExitCode::SUCCESS
+}
+
+/// Settings for a snapshot: in tests/snapshots/, named after the case, without the machine's own details.
+pub fn snapshots(filters: &[(&str, &str)]) -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for (pattern, replacement) in filters {
+        settings.add_filter(pattern, *replacement);
+    }
+    settings
+}
+
+/// Where the crate's programs are, as this user can reach them.
+pub fn binary(name: &str, who: Who) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name(name);
+    match who {
+        Who::Root => built,
+        // The repository may be in a directory that only root may enter.
+        Who::User => Path::new(run::USERS_VIEW).join(name),
+    }
+}
