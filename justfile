@@ -1,0 +1,42 @@
+# What one does in this workshop. `just` alone lists it.
+
+_default:
+    @just --list --unsorted
+
+# try every feature of this machine
+doctor *ARGS:
+    cargo run -q --bin doctor -- {{ARGS}}
+
+# run a chapter: just run 5 ip addr
+run N *ARGS:
+    cargo run -q --bin chapter{{ if N =~ '^\d$' { "0" + N } else { N } }} -- {{ARGS}}
+
+# a shell on a throw-away host
+lab *ARGS:
+    cargo build -q --bins
+    cargo run -q --bin lab -- {{ARGS}}
+
+# what is new in a chapter: just new 5
+new N:
+    #!/bin/sh
+    set -- chapters/0[1-7]-*/main.rs
+    shift $(( {{N}} - 2 ))
+    diff -u "$1" "$2"
+
+# every chapter, verified
+test *ARGS:
+    cargo test {{ARGS}}
+
+# format, clippy, documentation: no warning
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items -q
+
+# what CI runs
+ci:
+    .ci/run
+
+# read the book in a browser
+book:
+    mdbook serve --open book
