@@ -492,7 +492,7 @@ pub(super) fn received(signals: &SignalFd) -> Result<Vec<Received>> {
 pub(super) fn block_signals() -> Result<SignalFd> {
     use Signal::*;
     let mut read = SigSet::empty();
-    for signal in ENDING.into_iter().chain([SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGPIPE]) {
+    for signal in ENDING.into_iter().chain([SIGCHLD, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH]) {
         read.add(signal);
     }
     let mut blocked = read;

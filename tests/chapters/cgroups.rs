@@ -9,6 +9,7 @@ use crate::support::run::{Ended, Host, Running, chapter, eventually, run, says, 
 use crate::support::{BOTH, Case, ROOT, USER, Who};
 
 pub fn cases() -> Vec<Case> {
+    const V1: &[&str] = &["cgroup-v1", "cgroup-memory", "cgroup-cpu", "cgroup-pids"];
     vec![
         Case::new("memory_limit_kills", ROOT, memory_limit_kills).needs(&["cgroup-memory"]),
         Case::new("other_kills_are_not_for_memory", ROOT, other_kills_are_not_for_memory)
@@ -29,8 +30,8 @@ pub fn cases() -> Vec<Case> {
             .needs(&["cgroup-freezer"]),
         Case::new("bad_limits_are_refused", BOTH, bad_limits_are_refused),
         Case::new("no_writable_cgroup", USER, no_writable_cgroup),
-        Case::new("layout_v1", ROOT, each_layout).needs(&["cgroup-v1"]).lab(&["--cgroups", "v1"]),
-        Case::new("layout_hybrid", ROOT, each_layout).needs(&["cgroup-v1"]).lab(&["--cgroups", "hybrid"]),
+        Case::new("layout_v1", ROOT, each_layout).needs(V1).lab(&["--cgroups", "v1"]),
+        Case::new("layout_hybrid", ROOT, each_layout).needs(V1).lab(&["--cgroups", "hybrid"]),
         Case::new("layout_v2_without_controllers", ROOT, no_controller)
             .needs(&["cgroup-v1"])
             .lab(&["--cgroups", "v2"]),

@@ -7,19 +7,20 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::support::run::{Host, Running, chapter, eventually, links, real_root, run, says, sh};
-use crate::support::{BOTH, Case, ROOT, USER, Who};
+use crate::support::{ANOTHER_USER, BOTH, Case, ROOT, USER, Who};
 
 pub fn cases() -> Vec<Case> {
     const BRIDGE: &[&str] = &["veth", "bridge"];
+    const SHARED: &[&str] = &["veth", "bridge", ANOTHER_USER];
     vec![
         Case::new("network_inside", BOTH, network_inside).needs(BRIDGE),
         Case::new("network_none", BOTH, network_none),
         Case::new("network_host", BOTH, network_host),
-        Case::new("two_containers_reach_each_other", BOTH, two_containers_reach_each_other).needs(BRIDGE),
+        Case::new("two_containers_reach_each_other", BOTH, two_containers_reach_each_other).needs(SHARED),
         Case::new("container_and_host_reach_each_other", ROOT, container_and_host_reach_each_other)
             .needs(BRIDGE),
-        Case::new("users_bridge_is_not_the_hosts", USER, users_bridge_is_not_the_hosts).needs(BRIDGE),
-        Case::new("addresses_come_back", BOTH, addresses_come_back).needs(BRIDGE),
+        Case::new("users_bridge_is_not_the_hosts", USER, users_bridge_is_not_the_hosts).needs(SHARED),
+        Case::new("addresses_come_back", BOTH, addresses_come_back).needs(SHARED),
         Case::new("addresses_differ_when_many_start_at_once", BOTH, addresses_differ).needs(BRIDGE),
         Case::new("bridge_goes_with_its_last_container", ROOT, bridge_goes_with_its_last_container)
             .needs(BRIDGE),

@@ -64,6 +64,9 @@ impl Case {
     }
 }
 
+/// Not a feature of the machine but of whoever runs the tests.
+pub const ANOTHER_USER: &str = "another-user";
+
 const CASE: &str = "COOPERAGE_TEST_CASE";
 
 /// The main function of a test program.
@@ -121,7 +124,10 @@ fn missing(
     if who == Who::User {
         needs.push("user-namespace");
     }
-    for need in needs {
+    if needs.contains(&ANOTHER_USER) && who == Who::User && !nix::unistd::geteuid().is_root() {
+        return Some(("needs root, to start several programs as one other user".into(), required == "all"));
+    }
+    for need in needs.into_iter().filter(|need| *need != ANOTHER_USER) {
         let lack = known.entry(need).or_insert_with(|| match doctor::check(need) {
             Ok(_) => None,
             Err(error) => {
