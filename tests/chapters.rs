@@ -22,6 +22,8 @@ mod mounts;
 mod names;
 #[path = "chapters/network.rs"]
 mod network;
+#[path = "chapters/rootfs.rs"]
+mod rootfs;
 #[path = "chapters/status.rs"]
 mod status;
 
@@ -29,6 +31,7 @@ fn main() -> std::process::ExitCode {
     let mut cases = Vec::new();
     cases.extend(status::cases());
     cases.extend(isolation::cases());
+    cases.extend(rootfs::cases());
     cases.extend(mounts::cases());
     cases.extend(names::cases());
     cases.extend(network::cases());

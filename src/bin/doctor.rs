@@ -15,6 +15,10 @@ struct Args {
     #[arg(long, conflicts_with = "clean")]
     json: bool,
 
+    /// Only list the programs of the root filesystem that is made of this machine's
+    #[arg(long, conflicts_with_all = ["json", "clean"])]
+    programs: bool,
+
     /// Only clear up what killed runtimes have left
     #[arg(long)]
     clean: bool,
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool> {
     match args {
         Args { clean: true, .. } => doctor::clean().map(|()| true),
+        Args { programs: true, .. } => doctor::list_programs().map(|()| true),
         Args { json: true, .. } => doctor::report_json(),
         _ => Ok(doctor::report()),
     }

@@ -273,6 +273,14 @@ pub fn clean() -> Result<()> {
     Ok(())
 }
 
+/// Says which programs the assembled root filesystem holds, and where it is.
+pub fn list_programs() -> Result<()> {
+    let rootfs = Rootfs::find(None)?;
+    say(&format!("{}, from {}:", rootfs.path().display(), rootfs.source()));
+    say(&rootfs.programs()?.join(" "));
+    Ok(())
+}
+
 /// Prints a line. That nobody reads it (`doctor | head -1`) is no reason to stop.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");

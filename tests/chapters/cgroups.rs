@@ -240,6 +240,11 @@ fn no_writable_cgroup(who: Who) {
                 ended.err
             );
             assert!(ended.err.contains("remedy"), "chapter {number} {option}: {}", ended.err);
+            assert!(
+                ended.err.contains("could not make a cgroup"),
+                "chapter {number} {option}: {}",
+                ended.err
+            );
         }
     }
 }

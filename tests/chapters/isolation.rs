@@ -11,7 +11,8 @@ use crate::support::{BOTH, Case, ROOT, Who, snapshots};
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("namespaces_of_each_chapter", BOTH, namespaces_of_each_chapter),
-        Case::new("witness_of_each_chapter", BOTH, witness_of_each_chapter).needs(&["cgroup-memory"]),
+        Case::new("witness_of_each_chapter", BOTH, witness_of_each_chapter)
+            .needs(&["cgroup-memory", "cgroup-v1"]),
         Case::new("chroot_names_nothing_outside", BOTH, chroot_names_nothing_outside),
         Case::new("chroot_hides_no_process", ROOT, chroot_hides_no_process),
         Case::new("pid_namespace_hides_the_host", BOTH, pid_namespace_hides_the_host),

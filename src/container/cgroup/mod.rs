@@ -154,7 +154,8 @@ impl Mount {
         mountinfo.lines().filter_map(parse).filter(|mount| mount.kind.starts_with("cgroup")).collect()
     }
 
-    /// The directory here of the cgroup that /proc/self/cgroup calls `path`, if it can be seen from here.
+    /// The directory here of the cgroup that /proc/self/cgroup calls `path`, if it is inside what is
+    /// mounted here.
     pub fn directory_of(&self, path: &str) -> Option<PathBuf> {
         let below = Path::new(path).strip_prefix(&self.root).ok()?;
         let outside = below.components().any(|part| part == std::path::Component::ParentDir);

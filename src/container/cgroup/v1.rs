@@ -32,6 +32,8 @@ impl V1 {
             let own = membership(memberships, Some(controller));
             if let (Some(mount), Some(own)) = (mounted, own)
                 && let Some(directory) = mount.directory_of(own)
+                && directory.is_dir()
+            // it is not where something else was mounted over it
             {
                 cgroups.push((controller.to_string(), directory.join(name)));
             }

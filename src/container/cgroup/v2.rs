@@ -32,9 +32,9 @@ impl V2 {
     /// hybrid machine version 1 has them).
     pub fn find(name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V2>> {
         let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") else { return Ok(None) };
-        let Some(own) = membership(memberships, None).and_then(|own| mount.directory_of(own)) else {
-            return Ok(None);
-        };
+        let own = membership(memberships, None).and_then(|own| mount.directory_of(own));
+        // It is no directory where something else was mounted over it.
+        let Some(own) = own.filter(|own| own.is_dir()) else { return Ok(None) };
         let offered = words(&mount.point.join("cgroup.controllers"));
         if !CONTROLLERS.iter().any(|controller| offered.iter().any(|word| word == controller)) {
             return Ok(None);
@@ -267,11 +267,12 @@ mod tests {
         let membership = format!("0::{own}\n");
         let controllers = ("cgroup.controllers", "cpu memory pids");
         // A real top has no cgroup.type; what a container sees as the top has one.
-        let delegated = tree(&[controllers, ("cgroup.type", "domain")])?;
+        let procs = ("user.slice/run-1.scope/cgroup.procs", "");
+        let delegated = tree(&[controllers, ("cgroup.type", "domain"), procs])?;
         let found = V2::find("c", &[mount(delegated.path())], &membership)?.ok_or("it is there")?;
         assert_eq!(found.directory, delegated.path().join("user.slice/run-1.scope/c"));
         if geteuid().is_root() {
-            let top = tree(&[controllers])?;
+            let top = tree(&[controllers, procs])?;
             let found = V2::find("c", &[mount(top.path())], &membership)?.ok_or("it is there")?;
             assert_eq!(found.directory, top.path().join("c"));
         }
