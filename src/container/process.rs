@@ -163,6 +163,8 @@ fn child_half(
     terminal: bool,
     half: impl FnOnce(&Parent) -> Result<Infallible>,
 ) -> Result<Infallible> {
+    // It holds through execve(2), but not when the command changes its user (su, a setuid program): then
+    // the kernel forgets it. Chapter 7's init does not change its user, and closes that gap.
     sys::set_parent_death_signal("die when the runtime dies, even by SIGKILL", Signal::SIGKILL)?;
     // Had the runtime died just before, no signal would come: the pipe tells.
     if hung_up(parent.ready.as_fd()) {

@@ -21,7 +21,7 @@ use crate::container::volume::Volume;
 /// Chapter 1: what runs, and in which root filesystem.
 #[derive(Args, Debug)]
 pub struct Common {
-    /// Directory to use as the root filesystem [default: one made of this machine's programs]
+    /// Directory to use as the root filesystem (default: one made of this machine's programs)
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
 
@@ -29,7 +29,7 @@ pub struct Common {
     #[arg(long)]
     pub explain: bool,
 
-    /// Command to run inside, with its arguments [default: /bin/sh]
+    /// Command to run inside, with its arguments (default: /bin/sh)
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -37,7 +37,7 @@ pub struct Common {
 /// Chapter 3: what is mounted.
 #[derive(Args, Debug)]
 pub struct Mounts {
-    /// Directory that keeps what the container writes [default: it is discarded]
+    /// Directory that keeps what the container writes (default: it is discarded)
     #[arg(long, value_name = "DIR")]
     pub upper: Option<PathBuf>,
 
@@ -49,7 +49,7 @@ pub struct Mounts {
 /// Chapter 4: what it is called.
 #[derive(Args, Debug)]
 pub struct Names {
-    /// Host name of the container [default: 12 random digits]
+    /// Host name of the container (default: 12 random digits)
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<Hostname>,
 }
@@ -95,7 +95,7 @@ impl Resources {
 /// Chapter 7: how it ends.
 #[derive(Args, Debug)]
 pub struct Ending {
-    /// Run an init as process 1 that reaps orphans and forwards signals [default]
+    /// Run an init as process 1 that reaps orphans and forwards signals (the default)
     #[arg(long, overrides_with = "no_init")]
     init: bool,
 
