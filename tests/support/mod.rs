@@ -10,8 +10,10 @@
 pub mod run;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use cooperage::workshop::doctor;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -146,20 +148,39 @@ fn missing(
 /// Runs the case in a lab, and fails with all that it said.
 fn in_lab(case: &Case, who: Who) -> Result<(), Failed> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+    let mut said = tempfile::tempfile().map_err(|error| error.to_string())?;
+    let copy = || said.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
         .args(case.lab)
         .arg("--")
         .arg(program)
         .env(CASE, label(case, who))
         .env("RUST_BACKTRACE", "0")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
+        .stdin(Stdio::null())
+        .stdout(copy()?)
+        .stderr(copy()?)
+        .spawn()
         .map_err(|error| error.to_string())?;
-    if output.status.success() {
+    let start = Instant::now();
+    let status = loop {
+        match lab.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status.to_string(),
+            // No judgement on speed: a case that hangs has to end some time, and its lab with it.
+            None if start.elapsed() > Duration::from_secs(600) => {
+                let _ = lab.kill();
+                let _ = lab.wait();
+                break "it hung".to_string();
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    if status == "exit status: 0" {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].concat();
-    Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&said)).into())
+    let mut text = String::new();
+    let _ = said.seek(SeekFrom::Start(0)).and_then(|_| said.read_to_string(&mut text));
+    Err(format!("{status}\n{text}").into())
 }
 
 fn inside(cases: &[Case], wanted: &str) -> ExitCode {
