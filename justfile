@@ -23,6 +23,14 @@ new N:
     shift $(( {{N}} - 2 ))
     diff -u "$1" "$2"
 
+# which tasks of a chapter are done: just grade 5
+grade *ARGS:
+    cargo run -q --bin grade -- {{ARGS}}
+
+# cut every exercise.rs from its solution.rs; --check only compares
+handout *ARGS:
+    cargo run -q --bin handout -- {{ARGS}}
+
 # every chapter, verified
 test *ARGS:
     cargo test {{ARGS}}

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod doctor;
 pub mod errors;
 pub mod explain;
+pub mod grade;
 pub mod lab;
 pub mod rootfs;
 pub mod witness;

@@ -1,0 +1,575 @@
+//! The exercises and their grader: answers pass, wrong answers fail where they are wrong, nothing harms.
+//!
+//! The grader is run as its users run it, and judged by the JSON that it prints.
+
+#![allow(clippy::panic)] // that is how a test fails
+
+#[allow(dead_code)]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+
+use cooperage::workshop::doctor;
+use cooperage::workshop::grade::compile;
+use cooperage::workshop::grade::tasks::{Exercise, Mutant, chapter_directory};
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+type Outcome = Result<(), Failed>;
+
+/// The tasks that chapterNN itself does: its command line has their options, and the behaviour is the
+/// chapter's own.
+const CHAPTERS: [(u8, &[&str]); 7] = [
+    (1, &["1.1", "1.2"]),
+    (2, &["2.1", "2.2", "2.4"]),
+    (3, &["3.1", "3.2", "3.3"]),
+    (4, &["4.1", "4.2"]),
+    (5, &["5.1", "5.2", "5.3"]),
+    (6, &["6.1", "6.2", "6.3"]),
+    (7, &["7.1", "7.2", "7.3", "7.4"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_grade")).with_file_name(name)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(&BTreeMap::new())).exit_code();
+    }
+    if let Err(error) = doctor::check("lab") {
+        let reason = format!("needs lab: {}", error.reason());
+        let required = std::env::var("COOPERAGE_REQUIRE").is_ok_and(|words| !words.is_empty());
+        let trial = Trial::test("exercises", move || Err(reason.into())).with_ignored_flag(!required);
+        return libtest_mimic::run(&arguments, vec![trial]).exit_code();
+    }
+    libtest_mimic::run(&arguments, trials(&build())).exit_code()
+}
+
+/// The exercises of all chapters.
+fn exercises() -> Vec<Exercise> {
+    let has = |chapter: &u8| {
+        chapter_directory(root(), *chapter).is_ok_and(|directory| directory.join("exercise.toml").is_file())
+    };
+    let read = |chapter| Exercise::read(root(), chapter).unwrap_or_else(|error| panic!("{error}"));
+    (1..=7).filter(has).map(read).collect()
+}
+
+fn mutant_name(chapter: u8, mutant: &Mutant) -> String {
+    format!("mutant{chapter:02}-{}", mutant.name)
+}
+
+/// Builds all wrong answers and all other programs in Rust at once.
+fn build() -> BTreeMap<String, compile::Built> {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    fs::create_dir_all(&place).expect("a directory below target/");
+    let mut files = Vec::new();
+    for exercise in exercises() {
+        let solution = exercise.directory.join("solution.rs");
+        let text = fs::read_to_string(&solution).expect("readable");
+        for mutant in &exercise.mutants {
+            let name = mutant_name(exercise.chapter, mutant);
+            let file = place.join(format!("{name}.rs"));
+            // Only when it differs, so that cargo need not build it again.
+            let mutated = format!("#![allow(warnings)]\n{}", text.replacen(&mutant.find, &mutant.replace, 1));
+            if fs::read_to_string(&file).ok().as_deref() != Some(&mutated) {
+                fs::write(&file, mutated).expect("writable");
+            }
+            files.push((name, file));
+        }
+    }
+    for path in programs() {
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push((format!("program-{}", path.file_stem().unwrap_or_default().to_string_lossy()), path));
+        }
+    }
+    if files.is_empty() {
+        return BTreeMap::new();
+    }
+    compile::foreign(root(), &place, &files).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The right but different programs.
+fn programs() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(root().join("tests/programs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('0')))
+        .collect();
+    found.sort();
+    found
+}
+
+fn trials(built: &BTreeMap<String, compile::Built>) -> Vec<Trial> {
+    let mut trials = vec![
+        Trial::test("every_chapter_has_exercises", || must(exercises().len() == 7, "7 chapters")),
+        Trial::test("exercises_are_cut_from_the_solutions", exercises_are_cut_from_the_solutions),
+        Trial::test("untouched_exercises_are_not_started", untouched_exercises_are_not_started),
+        Trial::test("json_is_as_its_schema_says", json_is_as_its_schema_says),
+        Trial::test("gradescope_and_classroom50", gradescope_and_classroom50),
+        Trial::test("hints_and_explanations", hints_and_explanations),
+        Trial::test("wrong_command_lines", wrong_command_lines),
+        Trial::test("a_class_is_graded_and_resumed", a_class_is_graded_and_resumed),
+        Trial::test("students_edition_builds_and_grades", students_edition_builds_and_grades),
+        Trial::test("hostile_programs_are_held", hostile_programs_are_held),
+    ];
+    for exercise in exercises() {
+        let chapter = exercise.chapter;
+        let one = exercise.clone();
+        trials.push(Trial::test(format!("points_{chapter:02}"), move || points(&one)));
+        trials.push(Trial::test(format!("solution_{chapter:02}"), move || solution(chapter)));
+        trials.push(Trial::test(format!("chapter_{chapter:02}"), move || chapters_own(chapter)));
+        for mutant in exercise.mutants.clone() {
+            let name = mutant_name(chapter, &mutant);
+            let program = built.get(&name).cloned();
+            let exercise = exercise.clone();
+            trials.push(Trial::test(name, move || wrong_answer(&exercise, &mutant, program)));
+        }
+    }
+    for path in programs() {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let program = match built.get(&format!("program-{stem}")) {
+            Some(built) => built.clone(),
+            None => Ok(path.clone()),
+        };
+        trials.push(Trial::test(format!("program_{stem}"), move || other_program(&path, program)));
+    }
+    trials
+}
+
+fn grade(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_grade"))
+        .args(args)
+        .current_dir(root())
+        .env("COOPERAGE_GRADE_SEED", "7")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the grader starts")
+}
+
+/// The report of grading a program.
+fn graded(chapter: u8, program: &Path) -> Result<Value, Failed> {
+    let path = program.to_string_lossy();
+    json(&grade(&[&chapter.to_string(), "--program", &path, "--format", "json"]))
+}
+
+fn json(output: &Output) -> Result<Value, Failed> {
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// The verdicts by task. What is blocked must not be where everything is required.
+fn verdicts(report: &Value) -> Result<BTreeMap<String, String>, Failed> {
+    let mut all = BTreeMap::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    for task in report["tasks"].as_array().into_iter().flatten() {
+        let verdict = text(&task["verdict"]);
+        let required = std::env::var("COOPERAGE_REQUIRE").is_ok_and(|words| words == "all");
+        if verdict == "error" || verdict == "blocked" && required {
+            return Err(format!("{} {verdict}: {}", task["id"], task["message"]).into());
+        }
+        all.insert(text(&task["id"]), verdict);
+    }
+    if all.is_empty() {
+        return Err(format!("no tasks: {report:#}").into());
+    }
+    Ok(all)
+}
+
+fn must(is_so: bool, what: impl Into<String>) -> Outcome {
+    if is_so { Ok(()) } else { Err(what.into().into()) }
+}
+
+fn points(exercise: &Exercise) -> Outcome {
+    let sum: u32 = exercise.tasks.iter().map(|task| task.points).sum();
+    must(sum == 20, format!("{sum} points"))?;
+    must((3..=4).contains(&exercise.tasks.len()), "3 or 4 tasks")?;
+    must(exercise.mutants.len() >= 5, format!("{} mutants", exercise.mutants.len()))?;
+    for task in &exercise.tasks {
+        must(task.hints.len() == 3, format!("{}: three hints", task.id))?;
+        must((1..=3).contains(&task.stars), format!("{}: stars", task.id))?;
+    }
+    let text = fs::read_to_string(exercise.directory.join("solution.rs")).expect("readable");
+    for mutant in &exercise.mutants {
+        let count = text.matches(&mutant.find).count();
+        must(count == 1, format!("the text of {} occurs {count} times", mutant.name))?;
+    }
+    Ok(())
+}
+
+fn solution(chapter: u8) -> Outcome {
+    let report = graded(chapter, &program(&format!("solution{chapter:02}")))?;
+    let all = verdicts(&report)?;
+    let good = all.values().all(|verdict| verdict == "pass" || verdict == "blocked");
+    must(good && report["score"] == report["max_score"], format!("{report:#}"))
+}
+
+fn chapters_own(chapter: u8) -> Outcome {
+    let report = graded(chapter, &program(&format!("chapter{chapter:02}")))?;
+    let all = verdicts(&report)?;
+    for (_, ids) in CHAPTERS.iter().filter(|(number, _)| *number == chapter) {
+        for id in *ids {
+            let verdict = all.get(*id).map(String::as_str);
+            must(matches!(verdict, Some("pass" | "blocked")), format!("{id} is {verdict:?}: {report:#}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn wrong_answer(exercise: &Exercise, mutant: &Mutant, program: Option<compile::Built>) -> Outcome {
+    let program = program.ok_or("it was not built")??;
+    let report = graded(exercise.chapter, &program)?;
+    let all = verdicts(&report)?;
+    let lost: BTreeSet<&String> = all
+        .iter()
+        .filter(|(_, verdict)| *verdict != "pass" && *verdict != "blocked")
+        .map(|(id, _)| id)
+        .collect();
+    let named: BTreeSet<&String> =
+        mutant.loses.iter().filter(|id| all.get(*id).is_none_or(|verdict| verdict != "blocked")).collect();
+    if lost != named {
+        return Err(format!("it loses {lost:?} and names {named:?}: {report:#}").into());
+    }
+    let file = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let text = told(&report, &file, &format!("exercise{:02}", exercise.chapter));
+    let settings = support::snapshots(&[]);
+    let name = mutant_name(exercise.chapter, mutant);
+    settings
+        .bind(|| std::panic::catch_unwind(|| insta::assert_snapshot!(name.as_str(), text)))
+        .map_err(|_| Failed::from(format!("another text:\n{text}")))
+}
+
+/// What a student is told, without what differs from run to run.
+fn told(report: &Value, name: &str, shown: &str) -> String {
+    let mut text = String::new();
+    for task in report["tasks"].as_array().into_iter().flatten().filter(|task| task["verdict"] != "pass") {
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
+        let steady =
+            |value: &Value| steady(&word(value).replace(name, "the-exercise")).replace("the-exercise", shown);
+        text.push_str(&format!("{} {}\n", word(&task["id"]), word(&task["verdict"])));
+        if task["failure"].is_object() {
+            for (name, key) in [("ran", "ran"), ("expected", "expected"), ("saw", "saw"), ("so", "lesson")] {
+                text.push_str(&format!("  {name:<9} {}\n", steady(&task["failure"][key])));
+            }
+            text.push_str(&format!("  reread    {}\n", word(&task["reread"])));
+        } else {
+            text.push_str(&format!("  {}\n", word(&task["message"])));
+        }
+    }
+    text
+}
+
+/// Numbers of processes, mounts, addresses and times differ. Those of manual sections do not.
+fn steady(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let kept = ["127.0.0.1", "(1)", "(2)", "(3)", "(5)", "(7)", "(8)"]
+            .iter()
+            .find(|kept| rest.starts_with(**kept));
+        let length = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (shown, taken) = match kept {
+            Some(kept) => (*kept, kept.len()),
+            None if length > 0 => ("N", length),
+            None => (&rest[..c.len_utf8()], c.len_utf8()),
+        };
+        plain.push_str(shown);
+        rest = &rest[taken..];
+    }
+    plain
+}
+
+fn other_program(path: &Path, program: compile::Built) -> Outcome {
+    let program = program?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let chapter: u8 = name.get(..2).and_then(|digits| digits.parse().ok()).ok_or("no chapter in its name")?;
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let line =
+        text.lines().take(10).find_map(|line| line.split_once("passes:")).ok_or("it names no tasks")?;
+    let report = graded(chapter, &program)?;
+    let all = verdicts(&report)?;
+    for id in line.1.split_whitespace() {
+        let verdict = all.get(id).map(String::as_str);
+        must(matches!(verdict, Some("pass" | "blocked")), format!("{id} is {verdict:?}: {report:#}"))?;
+    }
+    Ok(())
+}
+
+fn exercises_are_cut_from_the_solutions() -> Outcome {
+    let output = Command::new(env!("CARGO_BIN_EXE_handout"))
+        .arg("--check")
+        .current_dir(root())
+        .output()
+        .expect("it starts");
+    must(output.status.success(), String::from_utf8_lossy(&output.stderr))
+}
+
+fn untouched_exercises_are_not_started() -> Outcome {
+    let output = grade(&["--all", "--format", "json"]);
+    let reports = json(&output)?;
+    must(output.status.success(), "the first command a student runs is green")?;
+    for report in reports.as_array().into_iter().flatten() {
+        must(report["score"] == 0, format!("{report:#}"))?;
+        for (id, verdict) in verdicts(report)? {
+            must(verdict == "not_started", format!("{id} is {verdict}"))?;
+        }
+    }
+    // The same without the source: what is reached says so.
+    for chapter in 1..=7 {
+        let report = graded(chapter, &program(&format!("exercise{chapter:02}")))?;
+        must(report["score"] == 0, format!("{report:#}"))?;
+        for (id, verdict) in verdicts(&report)? {
+            let fine = ["not_started", "needs", "blocked"].contains(&verdict.as_str());
+            must(fine, format!("{id} is {verdict}: {report:#}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn json_is_as_its_schema_says() -> Outcome {
+    let schema: Value =
+        serde_json::from_str(include_str!("../src/workshop/grade/schema.json")).expect("JSON");
+    for report in [
+        graded(1, &program("solution01"))?,
+        graded(1, Path::new("/bin/true"))?,
+        json(&grade(&["--all", "--program", "/bin/false", "--format", "json"]))?,
+    ] {
+        conforms(&report, &schema, &schema)?;
+    }
+    must(conforms(&serde_json::json!({ "chapter": 1 }), &schema, &schema).is_err(), "the test tests nothing")
+}
+
+/// As much of JSON Schema as ours uses.
+fn conforms(value: &Value, schema: &Value, all: &Value) -> Outcome {
+    if let Some(name) = schema["$ref"].as_str() {
+        let target = all.pointer(name.trim_start_matches('#')).ok_or("a reference to nothing")?;
+        return conforms(value, target, all);
+    }
+    if let Some(ways) = schema["oneOf"].as_array() {
+        let fitting = ways.iter().filter(|way| conforms(value, way, all).is_ok()).count();
+        return must(fitting == 1, format!("{fitting} of the ways fit {value:#}"));
+    }
+    let right = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        _ => true,
+    };
+    must(right, format!("{value} is no {}", schema["type"]))?;
+    if let Some(words) = schema["enum"].as_array() {
+        must(words.contains(value), format!("{value} is none of {words:?}"))?;
+    }
+    if let (Some(least), Some(number)) = (schema["minimum"].as_i64(), value.as_i64()) {
+        must(number >= least, format!("{number} is less than {least}"))?;
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        must(value.get(name).is_some(), format!("{name} is missing in {value}"))?;
+    }
+    for (name, inner) in value.as_object().into_iter().flatten() {
+        match schema["properties"].get(name) {
+            Some(rule) => conforms(inner, rule, all)?,
+            None => must(schema["additionalProperties"] != false, format!("{name} is not in the schema"))?,
+        }
+    }
+    for inner in value.as_array().into_iter().flatten() {
+        conforms(inner, &schema["items"], all)?;
+    }
+    Ok(())
+}
+
+fn gradescope_and_classroom50() -> Outcome {
+    let path = program("solution01");
+    let path = path.to_string_lossy();
+    let scope = json(&grade(&["1", "--program", &path, "--format", "gradescope"]))?;
+    let tests = scope["tests"].as_array().ok_or("no tests")?;
+    let sum: u64 = tests.iter().filter_map(|test| test["score"].as_u64()).sum();
+    must(scope["score"].as_u64() == Some(sum) && sum > 0, format!("{scope:#}"))?;
+    for test in tests {
+        must(test["name"].is_string() && test["max_score"].is_u64(), format!("{test:#}"))?;
+        must(["passed", "failed"].iter().any(|word| test["status"] == *word), format!("{test:#}"))?;
+    }
+    let output = grade(&["1", "--program", "/bin/false", "--format", "classroom50"]);
+    must(output.status.success(), "a result is no failure of the infrastructure")?;
+    let result = json(&output)?;
+    let names: BTreeSet<&str> = result.as_object().ok_or("no object")?.keys().map(String::as_str).collect();
+    let wanted = "schema classroom assignment usernames submission commit release review datetime score max-score tests";
+    must(names == wanted.split(' ').collect(), format!("{names:?}"))?;
+    must(result["schema"] == "classroom50/result/v1", "another schema")
+}
+
+fn hints_and_explanations() -> Outcome {
+    for exercise in exercises() {
+        for task in &exercise.tasks {
+            let output = grade(&["--explain", &task.id]);
+            let text = String::from_utf8_lossy(&output.stdout);
+            must(output.status.success() && text.contains(&task.title), text.clone())?;
+            must(!text.contains("no check"), format!("{} has no check", task.id))?;
+            for level in 1..=3 {
+                let output = grade(&["--hint", &task.id, "--level", &level.to_string()]);
+                let text = String::from_utf8_lossy(&output.stdout);
+                must(text.contains(task.hints[level - 1].trim()), text.clone())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong_command_lines() -> Outcome {
+    for args in [
+        &[] as &[&str],
+        &["8"],
+        &["--hint", "9.9"],
+        &["--format", "xml", "1"],
+        &["1", "--program", "/no/such"],
+    ] {
+        let output = grade(args);
+        must(output.status.code() == Some(2), format!("{args:?}: {:?}", output.status))?;
+        must(output.stdout.is_empty() && !output.stderr.is_empty(), format!("{args:?}: on stderr only"))?;
+    }
+    Ok(())
+}
+
+fn place() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory below target/")
+}
+
+fn a_class_is_graded_and_resumed() -> Outcome {
+    let place = place();
+    let class = place.path().join("class");
+    let exercise = Exercise::read(root(), 1).map_err(|error| error.to_string())?;
+    let chapter = exercise.directory.file_name().unwrap_or_default();
+    let hand_in = |name: &str, text: &str| {
+        let directory = class.join(name).join("chapters").join(chapter);
+        fs::create_dir_all(&directory).expect("writable");
+        fs::write(directory.join("exercise.rs"), text).expect("writable");
+    };
+    let solution = fs::read_to_string(exercise.directory.join("solution.rs")).expect("readable");
+    hand_in("ada", &solution);
+    hand_in(
+        "bob, the second",
+        &fs::read_to_string(exercise.directory.join("exercise.rs")).expect("readable"),
+    );
+    hand_in("eve", "fn main() { let x: u8 = \"one\"; another_error() }");
+    let hostile = class.join("mallory");
+    fs::create_dir_all(&hostile).expect("writable");
+    fs::copy(root().join("tests/hostile/killall.sh"), hostile.join("mine.sh")).expect("readable");
+    let output = place.path().join("grades");
+    let (class, grades) = (class.to_string_lossy().into_owned(), output.to_string_lossy().into_owned());
+    let args = ["1", "--submissions", class.as_str(), "--output", grades.as_str()];
+    let said = grade(&args);
+    must(said.status.success(), String::from_utf8_lossy(&said.stderr))?;
+    let table = fs::read_to_string(output.join("results.csv")).map_err(|error| error.to_string())?;
+    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_string();
+    must(line("ada").starts_with("ada,1,20,20,0,"), table.clone())?;
+    must(line("\"bob, the second\"").ends_with(",not started"), table.clone())?;
+    must(
+        line("eve").starts_with("eve,1,0,20,0,,") && line("eve").ends_with("does not compile"),
+        table.clone(),
+    )?;
+    must(line("mallory").starts_with("mallory,1,0,"), table.clone())?;
+    let eve = fs::read_to_string(output.join("eve.json")).map_err(|error| error.to_string())?;
+    must(eve.contains("mismatched types") != eve.contains("another_error`"), "the first error and no other")?;
+    let again = String::from_utf8_lossy(&grade(&args).stdout).into_owned();
+    must(again.contains("4 submissions, 0 graded now"), again)?;
+    fs::remove_file(output.join("ada.json")).map_err(|error| error.to_string())?;
+    let again = String::from_utf8_lossy(&grade(&args).stdout).into_owned();
+    must(again.contains("4 submissions, 1 graded now"), again)
+}
+
+fn students_edition_builds_and_grades() -> Outcome {
+    let place = place();
+    let student = place.path().join("student");
+    let output = Command::new(env!("CARGO_BIN_EXE_handout"))
+        .arg("--student")
+        .arg(&student)
+        .args(["--hide-library", "5,7"])
+        .current_dir(root())
+        .output()
+        .expect("it starts");
+    must(output.status.success(), String::from_utf8_lossy(&output.stderr))?;
+    let found = Command::new("grep")
+        .args(["-rlE", r"^\s*// answer [0-9]|^\[\[mutant\]\]"])
+        .arg(&student)
+        .output()
+        .expect("grep");
+    must(found.stdout.is_empty(), format!("answers in {}", String::from_utf8_lossy(&found.stdout)))?;
+    // A target directory that stays, so that only the first run is slow; apart from ours, which has programs
+    // of the same names.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("student-target");
+    let output = Command::new("cargo")
+        .args(["run", "-q", "--offline", "--bin", "grade", "--", "1", "--format", "json"])
+        .current_dir(&student)
+        .env("CARGO_TARGET_DIR", target)
+        .env_remove("CARGO_MANIFEST_DIR")
+        .output()
+        .expect("cargo starts");
+    let report = json(&output)?;
+    must(output.status.success(), format!("{report:#}"))?;
+    for (id, verdict) in verdicts(&report)? {
+        must(verdict == "not_started", format!("{id} is {verdict}"))?;
+    }
+    Ok(())
+}
+
+/// What of a check could stay behind on the machine.
+fn machine() -> (String, Vec<String>, BTreeSet<PathBuf>, String) {
+    let mut cgroups = BTreeSet::new();
+    let mut waiting = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                waiting.push(entry.path());
+                // Other tests have labs at the same time.
+                if !entry.path().to_string_lossy().contains("cooperage") {
+                    cgroups.insert(entry.path());
+                }
+            }
+        }
+    }
+    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    (fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), support::run::links(), cgroups, hostname)
+}
+
+fn hostile_programs_are_held() -> Outcome {
+    let before = machine();
+    for (name, said) in [
+        ("hang", "still running"),
+        ("flood", "more than that"),
+        ("bomb", "processes"),
+        ("fill", "filled the disk"),
+        ("killparent", "SIGKILL"),
+        ("killall", "SIGKILL"),
+        ("umountall", "unmounted"),
+        ("forge", ""),
+    ] {
+        let path = root().join("tests/hostile").join(format!("{name}.sh"));
+        let report = graded(1, &path)?;
+        must(report["score"] == 0, format!("{name}: {report:#}"))?;
+        let failures: Vec<_> = report["tasks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|task| task["failure"].is_object())
+            .collect();
+        must(!failures.is_empty(), format!("{name}: no failure: {report:#}"))?;
+        let saw = |task: &&&Value| task["failure"]["saw"].as_str().is_some_and(|saw| saw.contains(said));
+        must(failures.iter().any(|task| saw(&task)), format!("{name}: {report:#}"))?;
+        must(!report.to_string().contains("can be read"), format!("{name}: {report:#}"))?;
+        // The grader is well: the next check runs.
+        let next = graded(1, &program("solution01"))?;
+        must(next["score"] == next["max_score"], format!("after {name}: {next:#}"))?;
+        must(machine() == before, format!("the machine is not as it was before {name}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+kill -9 $PPID
+sleep 1
