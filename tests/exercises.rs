@@ -4,7 +4,6 @@
 
 #![allow(clippy::panic)] // that is how a test fails
 
-#[allow(dead_code)]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -569,7 +568,13 @@ fn hostile_programs_are_held() -> Outcome {
         // The grader is well: the next check runs.
         let next = graded(1, &program("solution01"))?;
         must(next["score"] == next["max_score"], format!("after {name}: {next:#}"))?;
-        must(machine() == before, format!("the machine is not as it was before {name}"))?;
+        // Whoever else works on this machine comes and goes.
+        let start = std::time::Instant::now();
+        while machine() != before {
+            let over = start.elapsed().as_secs() > 20;
+            must(!over, format!("the machine is not as it was before {name}: {before:?}, {:?}", machine()))?;
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
     }
     Ok(())
 }

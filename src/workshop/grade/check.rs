@@ -143,13 +143,15 @@ pub struct Trial {
     host: Rc<Host>,
 }
 
+type Announce = Box<dyn Fn(&str)>;
+
 /// What all runs of a check share.
 struct Host {
     proc: OwnedFd,
     /// The task whose `todo!()` was reached.
     todo: RefCell<Option<String>>,
     /// Is told each command line before it runs.
-    announce: RefCell<Box<dyn Fn(&str)>>,
+    announce: RefCell<Announce>,
 }
 
 impl Trial {
@@ -305,8 +307,7 @@ impl Trial {
         command.stdin(Stdio::piped());
         let mut session = Session::spawn(command, shown, &self.host)?;
         let start = Instant::now();
-        loop {
-            let Some(line) = session.try_line(TIME.saturating_sub(start.elapsed())) else { break };
+        while let Some(line) = session.try_line(TIME.saturating_sub(start.elapsed())) {
             if line == ready {
                 return Ok(session);
             }
@@ -849,7 +850,7 @@ pub fn descendants(pid: i32) -> Vec<i32> {
     found
 }
 
-/// A namespace of a process, such as "net:[4026531840]".
+/// A namespace of a process, such as `net:[4026531840]`.
 pub fn namespace(pid: i32, kind: &str) -> Option<String> {
     let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
     Some(link.to_string_lossy().into_owned())

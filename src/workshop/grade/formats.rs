@@ -125,7 +125,7 @@ fn now() -> String {
 /// The date so many days after 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
     let (mut year, mut rest) = (1970, days);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     loop {
         let length = if leap(year) { 366 } else { 365 };
         if rest < length {
