@@ -3,7 +3,7 @@
 //! A runtime like chapter 4's, with one option more: `--join PID` runs the command in a container that
 //! runs already, as `docker exec` does. PID is the host's number of that container's first process.
 //!
-//!     cargo run --bin exercise04 -- --hostname web -- sh -c 'hostname; cat /etc/hosts'
+//!     cargo run --bin exercise04 -- --hostname web -- sh -c "hostname; cat /etc/hosts"
 //!     cargo run --bin exercise04 -- --join 4242 -- ps
 //!
 //! The root, the mounts and /proc come from the library. What is yours says `todo!`.
