@@ -199,6 +199,9 @@ fn signals_arrive(trial: &mut Trial) -> Result<(), Failure> {
             if trial.number(0, 1) == 0 { (Signal::SIGUSR1, &one) } else { (Signal::SIGUSR2, &two) };
         session.send(signal);
         sent += 1;
+        // A shell that is just about to read notices the signal only after a line.
+        std::thread::sleep(Duration::from_millis(50));
+        session.tell("");
         let line = session.line();
         if line == *word {
             continue;
