@@ -165,6 +165,7 @@ fn in_lab(case: &Case, who: Who) -> Result<(), Failed> {
     let start = Instant::now();
     let status = loop {
         match lab.try_wait().map_err(|error| error.to_string())? {
+            Some(status) if status.success() => return Ok(()),
             Some(status) => break status.to_string(),
             // No judgement on speed: a case that hangs has to end some time, and its lab with it.
             None if start.elapsed() > Duration::from_secs(600) => {
@@ -175,9 +176,6 @@ fn in_lab(case: &Case, who: Who) -> Result<(), Failed> {
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     };
-    if status == "exit status: 0" {
-        return Ok(());
-    }
     let mut text = String::new();
     let _ = said.seek(SeekFrom::Start(0)).and_then(|_| said.read_to_string(&mut text));
     Err(format!("{status}\n{text}").into())

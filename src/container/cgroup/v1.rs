@@ -30,10 +30,10 @@ impl V1 {
                 mount.kind == "cgroup" && mount.options.iter().any(|option| option == controller)
             });
             let own = membership(memberships, Some(controller));
+            // It is no directory where something else was mounted over it.
             if let (Some(mount), Some(own)) = (mounted, own)
                 && let Some(directory) = mount.directory_of(own)
                 && directory.is_dir()
-            // it is not where something else was mounted over it
             {
                 cgroups.push((controller.to_string(), directory.join(name)));
             }
