@@ -72,6 +72,7 @@ impl fmt::Display for Subnet {
     }
 }
 
+// ANCHOR: choose-subnet
 /// The first candidate that overlaps with nothing that is there already.
 pub fn choose_subnet(taken: &[Subnet]) -> Result<Subnet> {
     let free = |candidate: &&Subnet| !taken.iter().any(|other| other.overlaps(**candidate));
@@ -84,7 +85,9 @@ pub fn choose_subnet(taken: &[Subnet]) -> Result<Subnet> {
         .remedy("`ip route` shows them: remove one that is not needed, or use --network host or none")
     })
 }
+// ANCHOR_END: choose-subnet
 
+// ANCHOR: mac-of-address
 /// The hardware address that goes with an address: two letters, then the address.
 ///
 /// Whoever has talked to an address remembers its hardware address for a while. So the next container
@@ -93,6 +96,7 @@ pub fn mac(address: Ipv4Addr) -> Mac {
     let [a, b, c, d] = address.octets();
     [0x02, b'c', a, b, c, d]
 }
+// ANCHOR_END: mac-of-address
 
 /// An address that is this runtime's as long as the runtime lives.
 pub struct Lease {
@@ -103,6 +107,7 @@ pub struct Lease {
 }
 
 impl Lease {
+    // ANCHOR: take-lease
     /// Takes the lowest free address. The lock keeps two runtimes from opening and removing one file
     /// at the same time: both would believe that they hold it.
     pub fn take(subnet: Subnet, _: &Lock) -> Result<Lease> {
@@ -124,6 +129,7 @@ impl Lease {
         }
         Err(Error::new(STEP, format!("all addresses of {subnet} are taken")))
     }
+    // ANCHOR_END: take-lease
 
     /// Gives the address back.
     pub fn give_back(self, _: &Lock) {

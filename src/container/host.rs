@@ -57,6 +57,7 @@ fn become_root() -> Result<()> {
     Ok(())
 }
 
+// ANCHOR: join-living
 /// Joins the user namespace of another living container of this user, so that the two can share a
 /// network. It may: a namespace's owner has every right in it.
 fn join_living() -> Result<bool> {
@@ -73,7 +74,9 @@ fn join_living() -> Result<bool> {
     }
     Ok(false)
 }
+// ANCHOR_END: join-living
 
+// ANCHOR: same-namespace
 /// Is this open namespace the one that the process is in already?
 pub(super) fn same_namespace(namespace: &File, kind: &str) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -83,6 +86,7 @@ pub(super) fn same_namespace(namespace: &File, kind: &str) -> bool {
         _ => false,
     }
 }
+// ANCHOR_END: same-namespace
 
 /// Is this process in the first user namespace, where root is really root?
 pub fn in_first_user_namespace() -> Result<bool> {

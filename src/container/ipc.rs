@@ -9,9 +9,11 @@ use super::root::NewRoot;
 use super::sys;
 use crate::workshop::errors::Result;
 
+// ANCHOR: mount-mqueue
 /// Makes the POSIX message queues of this namespace visible as files. See mq_overview(7).
 pub fn mount_mqueue(root: &NewRoot) -> Result<()> {
     let target = root.directory("dev/mqueue")?;
     let why = "see the message queues of this namespace as files";
     sys::mount(why, Some(Path::new("mqueue")), target.path(), Some("mqueue"), PROC_FLAGS, None)
 }
+// ANCHOR_END: mount-mqueue

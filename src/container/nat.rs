@@ -34,6 +34,7 @@ pub fn program() -> Option<PathBuf> {
         .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
+// ANCHOR: nat-rule
 /// What leaves `subnet` by any link but the bridge gets the address of that link as its sender.
 pub fn set_up(nft: &Path, subnet: Subnet, bridge: &str) -> Result<()> {
     let rule = format!("ip saddr {subnet} oifname != \"{bridge}\" masquerade");
@@ -52,6 +53,7 @@ pub fn set_up(nft: &Path, subnet: Subnet, bridge: &str) -> Result<()> {
     explain::remark(&format!("nft, table ip cooperage: {rule}"));
     Ok(())
 }
+// ANCHOR_END: nat-rule
 
 /// Removes the rule.
 pub fn remove(nft: &Path) -> Result<()> {

@@ -105,6 +105,7 @@ impl Message {
             .nest(IFLA_LINKINFO, |info| info.attribute(IFLA_INFO_KIND, "bridge"))
     }
 
+    // ANCHOR: message-veth
     /// Make a veth pair, a cable with two ends. This end is `name`: plugged into the bridge with the
     /// index `bridge` and up. The other end, `peer`, is born in `namespace`, and never seen out here.
     pub fn veth(name: &str, bridge: u32, mtu: u32, peer: &str, mac: Mac, namespace: BorrowedFd) -> Message {
@@ -127,13 +128,16 @@ impl Message {
                 })
             })
     }
+    // ANCHOR_END: message-veth
 
+    // ANCHOR: message-up
     /// Switch a link on.
     pub fn up(name: &str) -> Message {
         Message::new(RTM_SETLINK, 0, format!("RTM_SETLINK {name} up"))
             .body(&ifinfomsg(0, true))
             .attribute(IFLA_IFNAME, c_string(name))
     }
+    // ANCHOR_END: message-up
 
     /// And set the size of its largest packet.
     pub fn mtu(mut self, mtu: u32) -> Message {
@@ -163,6 +167,7 @@ impl Message {
         .attribute(IFA_ADDRESS, address.octets())
     }
 
+    // ANCHOR: message-default-route
     /// Send what is for nobody nearby to `gateway`.
     pub fn default_route(gateway: Ipv4Addr) -> Message {
         const NO: u8 = 0; // no prefix, no source, no type of service
@@ -172,6 +177,7 @@ impl Message {
             .body(&[AF_INET, NO, NO, NO, RT_TABLE_MAIN, RTPROT_BOOT, UNIVERSE, RTN_UNICAST, 0, 0, 0, 0])
             .attribute(RTA_GATEWAY, gateway.octets())
     }
+    // ANCHOR_END: message-default-route
 
     fn new(kind: u16, flags: u16, shown: String) -> Message {
         let mut bytes = vec![0; HEADER];
@@ -195,6 +201,7 @@ impl Message {
         self.enclose(kind | NLA_F_NESTED, inside)
     }
 
+    // ANCHOR: message-enclose
     /// Writes an attribute: its length is known when what is inside has been written.
     fn enclose(mut self, kind: u16, inside: impl FnOnce(Message) -> Message) -> Message {
         let start = self.bytes.len();
@@ -206,6 +213,7 @@ impl Message {
         message.bytes.resize(message.bytes.len().next_multiple_of(4), 0);
         message
     }
+    // ANCHOR_END: message-enclose
 
     /// The finished message.
     fn finish(&self, sequence: u32) -> Vec<u8> {
@@ -271,6 +279,7 @@ pub struct Netlink {
 }
 
 impl Netlink {
+    // ANCHOR: netlink-open
     /// Opens a socket to the kernel, about the network namespace that this process is in now.
     pub fn open(why: &str) -> Result<Netlink> {
         let shown = || "socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)".to_string();
@@ -292,6 +301,7 @@ impl Netlink {
         }
         Ok(Netlink { socket, sequence: Cell::new(1) })
     }
+    // ANCHOR_END: netlink-open
 
     /// Sends requests, all in one go, and waits until the kernel has carried out every one of them.
     /// It goes on after one that fails; the first failure is the one that is returned.

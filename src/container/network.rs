@@ -93,6 +93,7 @@ impl Network {
         Ok(Network { mode, resolver: resolver(mode, reaches_nobody), port, owner: std::process::id() })
     }
 
+    // ANCHOR: network-namespace
     /// The namespace that the child is made in.
     pub fn namespace(&self) -> CloneFlags {
         match self.mode {
@@ -100,7 +101,9 @@ impl Network {
             Mode::Host => CloneFlags::empty(),
         }
     }
+    // ANCHOR_END: network-namespace
 
+    // ANCHOR: plug-in
     /// The runtime's half, once the child is made: the cable from the bridge into its namespace.
     pub fn plug_in(&self, child: &mut Child) -> Result<()> {
         let Some(port) = &self.port else { return Ok(()) };
@@ -113,7 +116,9 @@ impl Network {
         port.plugged_in.set(true);
         Ok(())
     }
+    // ANCHOR_END: plug-in
 
+    // ANCHOR: set-up-inside
     /// The child's half: its devices are switched on, and eth0 gets the address.
     pub fn set_up_inside(&self) -> Result<()> {
         if self.mode == Mode::Host {
@@ -134,6 +139,7 @@ impl Network {
         }
         netlink.send("switch on the container's network", &steps)
     }
+    // ANCHOR_END: set-up-inside
 
     /// The container's address: without one, what Debian writes into /etc/hosts in its place.
     pub fn address(&self) -> Ipv4Addr {
@@ -166,6 +172,7 @@ impl Drop for Network {
 }
 
 impl Port {
+    // ANCHOR: reserve-port
     fn reserve(ordinary_user: bool) -> Result<Port> {
         let lock = ledger::lock("network")?;
         if ordinary_user {
@@ -189,7 +196,9 @@ impl Port {
             }
         }
     }
+    // ANCHOR_END: reserve-port
 
+    // ANCHOR: give-back-port
     fn give_back(self) -> Result<()> {
         if self.plugged_in.get() {
             // The kernel would remove it by itself, but only some time after the container's end: it cleans
@@ -203,6 +212,7 @@ impl Port {
         self.lease.give_back(&lock);
         self.note.leave(&self.netlink, &lock)
     }
+    // ANCHOR_END: give-back-port
 }
 
 /// The bridge, and its subnet. The lock keeps two runtimes from making it, or one from removing it
@@ -249,6 +259,7 @@ fn find_bridge(netlink: &Netlink) -> Result<Found> {
     })
 }
 
+// ANCHOR: make-bridge
 fn make_bridge(netlink: &Netlink, note: &Note, ordinary_user: bool) -> Result<(Link, Subnet)> {
     const WHY: &str = "make the bridge that all containers share";
     let routes = netlink.routes("see which subnets are taken, and where the world is")?;
@@ -285,6 +296,7 @@ fn make_bridge(netlink: &Netlink, note: &Note, ordinary_user: bool) -> Result<(L
     }
     Ok((Link { mtu, ..bridge }, subnet))
 }
+// ANCHOR_END: make-bridge
 
 /// The link by which this host reaches the world: its default route's, or else any other machine's.
 fn upstream(netlink: &Netlink, routes: &[Route]) -> Result<Option<Link>> {
@@ -298,6 +310,7 @@ fn upstream(netlink: &Netlink, routes: &[Route]) -> Result<Option<Link>> {
     }
 }
 
+// ANCHOR: turn-off-ipv6
 /// Without this the host would believe a container that calls itself the router for IPv6, and send its
 /// own traffic there (CVE-2020-10749).
 fn turn_off_ipv6() {
@@ -310,6 +323,7 @@ fn turn_off_ipv6() {
         }
     }
 }
+// ANCHOR_END: turn-off-ipv6
 
 /// Each change is noted before it is made.
 fn set_up_nat(nft: &Path, subnet: Subnet, note: &Note) -> Result<()> {
@@ -490,6 +504,7 @@ pub fn sweep() -> Result<bool> {
     Ok(swept)
 }
 
+// ANCHOR: enter-hub
 /// Moves this runtime into the network namespace that this user's containers share, or into a new one.
 fn enter_hub(_: &Lock) -> Result<()> {
     for pid in ledger::living()? {
@@ -507,6 +522,7 @@ fn enter_hub(_: &Lock) -> Result<()> {
     Netlink::open("ask the kernel for changes to the hub")?
         .send("switch on the hub's loopback device", &[Message::up("lo")])
 }
+// ANCHOR_END: enter-hub
 
 /// A name that no other cable has, nor had until a moment ago: a veth whose container was killed is
 /// still there for a while.
@@ -546,6 +562,7 @@ fn not_loopback(server: &str) -> bool {
     server.parse::<Ipv4Addr>().is_ok_and(|address| !address.is_loopback() && !address.is_unspecified())
 }
 
+// ANCHOR: servers-within-reach
 /// The file without the nameservers that cannot be reached. See resolv.conf(5).
 fn servers_within_reach(resolv_conf: &str, within_reach: impl Fn(&str) -> bool) -> String {
     let mut kept: String = resolv_conf
@@ -558,6 +575,7 @@ fn servers_within_reach(resolv_conf: &str, within_reach: impl Fn(&str) -> bool) 
     }
     kept
 }
+// ANCHOR_END: servers-within-reach
 
 fn nameservers(resolv_conf: &str) -> impl Iterator<Item = &str> {
     resolv_conf.lines().filter_map(nameserver)

@@ -106,6 +106,7 @@ impl NewRoot {
         }
     }
 
+    // ANCHOR: provide-file
     /// Puts a file with this text at `name`, without writing to the root's own layer: the file is in
     /// memory and mounted over the name. So Docker does it with /etc/hostname, hosts and resolv.conf.
     pub fn provide_file(&self, name: &str, text: &str) -> Result<()> {
@@ -117,6 +118,7 @@ impl NewRoot {
         let why = format!("give the container its own /{name}, and its layer none");
         sys::mount(&why, Some(&source), target.path(), None, sys::MsFlags::MS_BIND, None)
     }
+    // ANCHOR_END: provide-file
 }
 
 /// A file or directory inside a [`NewRoot`], held by a descriptor.

@@ -60,16 +60,20 @@ pub unsafe fn clone(why: &str, new: CloneFlags) -> Result<Option<Pid>> {
     explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
 }
 
+// ANCHOR: sys-unshare
 /// unshare(2): moves this process into new namespaces.
 pub fn unshare(why: &str, new: CloneFlags) -> Result<()> {
     explain::call(why, || format!("unshare({})", namespaces(new)), || nix::sched::unshare(new))
 }
+// ANCHOR_END: sys-unshare
 
+// ANCHOR: sys-setns
 /// setns(2): moves this process into a namespace that exists.
 pub fn setns(why: &str, namespace: impl AsFd, kind: CloneFlags) -> Result<()> {
     let shown = || format!("setns({}, {})", namespace.as_fd().as_raw_fd(), namespaces(kind));
     explain::call(why, shown, || nix::sched::setns(namespace.as_fd(), kind))
 }
+// ANCHOR_END: sys-setns
 
 /// chroot(2)
 pub fn chroot(why: &str, directory: &Path) -> Result<()> {
@@ -215,11 +219,13 @@ pub fn mknod(why: &str, file: &Path, major: u64, minor: u64) -> Result<()> {
     })
 }
 
+// ANCHOR: sys-sethostname
 /// sethostname(2)
 pub fn sethostname(why: &str, name: &str) -> Result<()> {
     let shown = || format!("sethostname({}, {})", quote(name), name.len());
     explain::call(why, shown, || nix::unistd::sethostname(name))
 }
+// ANCHOR_END: sys-sethostname
 
 /// prctl(2) with PR_SET_PDEATHSIG: the kernel sends this process `signal` when its parent dies.
 pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {

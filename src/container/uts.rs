@@ -9,11 +9,14 @@ use crate::workshop::errors::{Error, Result};
 /// Where a container without a network has its own name: Debian's convention for /etc/hosts.
 pub const NO_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 
+// ANCHOR: hostname-type
 /// A host name that the kernel and the rest of the world accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hostname(String);
+// ANCHOR_END: hostname-type
 
 impl Hostname {
+    // ANCHOR: hostname-random
     /// A short random name, as Docker gives one to a container that has none: 12 hexadecimal digits.
     pub fn random() -> Result<Hostname> {
         use std::io::Read;
@@ -23,6 +26,7 @@ impl Hostname {
             .map_err(|error| Error::io("choose a host name", "/dev/urandom", &error))?;
         Ok(Hostname(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
+    // ANCHOR_END: hostname-random
 
     /// The name.
     pub fn as_str(&self) -> &str {
@@ -33,6 +37,7 @@ impl Hostname {
 impl std::str::FromStr for Hostname {
     type Err = String;
 
+    // ANCHOR: hostname-rules
     /// hostname(7): labels of letters, digits and hyphens, separated by dots; at most 64 bytes in all,
     /// because sethostname(2) takes no more.
     fn from_str(name: &str) -> Result<Hostname, String> {
@@ -49,13 +54,17 @@ impl std::str::FromStr for Hostname {
         }
         Ok(Hostname(name.to_string()))
     }
+    // ANCHOR_END: hostname-rules
 }
 
+// ANCHOR: set-hostname
 /// Names this UTS namespace.
 pub fn set_hostname(name: &Hostname) -> Result<()> {
     sys::sethostname("have a name of its own", name.as_str())
 }
+// ANCHOR_END: set-hostname
 
+// ANCHOR: provide-names
 /// Provides /etc/hostname and /etc/hosts that agree with the name.
 pub fn provide_names(root: &NewRoot, name: &Hostname, address: Ipv4Addr) -> Result<()> {
     root.provide_file("etc/hostname", &format!("{}\n", name.as_str()))?;
@@ -65,6 +74,7 @@ pub fn provide_names(root: &NewRoot, name: &Hostname, address: Ipv4Addr) -> Resu
     );
     root.provide_file("etc/hosts", &hosts)
 }
+// ANCHOR_END: provide-names
 
 #[cfg(test)]
 mod tests {
