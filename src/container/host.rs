@@ -16,6 +16,7 @@ pub struct Host {
 }
 
 impl Host {
+    // ANCHOR: host-enter
     /// Every runtime's first step. Root stays root. Anyone else becomes root of a user namespace
     /// (chapter 8 explains it), with a mount namespace to mount things in: the one that another
     /// container of this user lives in, or else a new one. Then what killed runtimes left is cleared up.
@@ -29,6 +30,7 @@ impl Host {
         }
         Ok(Host { ledger: Ledger::open(&lock)?, ordinary_user })
     }
+    // ANCHOR_END: host-enter
 
     /// Was the runtime started by someone other than root?
     pub fn ordinary_user(&self) -> bool {

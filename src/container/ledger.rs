@@ -24,6 +24,7 @@ use crate::workshop::explain;
 /// The lock for opening and sweeping pages.
 pub(super) const LEDGER: &str = "lock";
 
+// ANCHOR: leftover
 /// Something that outlives its maker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leftover {
@@ -34,6 +35,7 @@ pub enum Leftover {
     /// A cgroup with all that runs in it (chapter 6, and the lab).
     Cgroup(PathBuf),
 }
+// ANCHOR_END: leftover
 
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

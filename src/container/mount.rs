@@ -14,6 +14,7 @@ use super::root::NewRoot;
 use super::sys::{self, MsFlags};
 use crate::workshop::errors::{Advise, Error, Result};
 
+// ANCHOR: make-private
 /// Cuts the tie between this mount namespace and the one that it was copied from.
 ///
 /// A new mount namespace starts as a copy, and where mounts are shared (systemd makes all of them so)
@@ -23,7 +24,9 @@ pub fn make_private() -> Result<()> {
     let how = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     sys::mount("let nothing mounted here be seen outside", None, Path::new("/"), None, how, None)
 }
+// ANCHOR_END: make-private
 
+// ANCHOR: furnish
 /// Mounts /proc, /sys and /dev, and makes /tmp.
 pub fn furnish(root: &NewRoot) -> Result<()> {
     mount_proc(root)?;
@@ -38,7 +41,9 @@ fn mount_proc(root: &NewRoot) -> Result<()> {
     sys::mount(why, Some(proc), target.path(), Some("proc"), PROC_FLAGS, None)
         .remedy_for(Errno::EPERM, PROC_REMEDY)
 }
+// ANCHOR_END: furnish
 
+// ANCHOR: mount-sys
 /// Read-only: most of /sys is not in any namespace, and writing there would change the host.
 fn mount_sys(root: &NewRoot) -> Result<()> {
     let target = root.directory("sys")?;
@@ -55,11 +60,14 @@ fn mount_sys(root: &NewRoot) -> Result<()> {
         result => result,
     }
 }
+// ANCHOR_END: mount-sys
 
+// ANCHOR: devices
 /// Name, major and minor number of the devices that every program may count on.
 /// Their numbers are fixed: see the kernel's admin-guide/devices.txt.
 const DEVICES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+// ANCHOR_END: devices
 
 const DEV_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),

@@ -21,11 +21,13 @@ use super::root::NewRoot;
 use super::sys::{self, MsFlags};
 use crate::workshop::errors::{Advise, Error, Result};
 
+// ANCHOR: overlay
 /// The layers of a container's root.
 pub struct Overlay {
     lower: PathBuf,
     kept: Option<Kept>,
 }
+// ANCHOR_END: overlay
 
 /// A writable layer that outlives the container, and overlayfs's work directory beside it.
 struct Kept {
@@ -42,6 +44,7 @@ impl Overlay {
         Ok(Overlay { lower: rootfs.to_path_buf(), kept })
     }
 
+    // ANCHOR: overlay-mount
     /// Mounts the overlay. Called in the container's mount namespace.
     ///
     /// The layer that is discarded lives on a tmpfs that only this namespace has. The kernel discards it
@@ -88,6 +91,7 @@ impl Overlay {
         )?;
         NewRoot::new(root, scratch.to_path_buf())
     }
+    // ANCHOR_END: overlay-mount
 }
 
 impl Kept {

@@ -15,13 +15,16 @@ use super::ledger::Leftover;
 use super::sys;
 use crate::workshop::errors::{Advise, Error, Result};
 
+// ANCHOR: proc-flags
 /// What a mounted /proc should not do: run programs, honour setuid bits, hold devices.
 pub const PROC_FLAGS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+// ANCHOR_END: proc-flags
 
 /// What helps when /proc cannot be mounted in a user namespace.
 pub(super) const PROC_REMEDY: &str = "parts of this machine's own /proc are hidden, as container engines do, \
      and then the kernel lets no user namespace mount another: run on the host, or with --privileged";
 
+// ANCHOR: note-proc
 /// Notes that /proc is going to be mounted in `rootfs`, so that it is taken away at the end.
 pub fn note_proc(host: &mut Host, rootfs: &Path) -> Result<()> {
     const STEP: &str = "find a place for /proc";
@@ -35,14 +38,18 @@ pub fn note_proc(host: &mut Host, rootfs: &Path) -> Result<()> {
     }
     host.note(&Leftover::Mount(path))
 }
+// ANCHOR_END: note-proc
 
+// ANCHOR: mount-proc
 /// Mounts it. Called by the child, with the rootfs as its root.
 pub fn mount_proc() -> Result<()> {
     let why = "show ps the processes of this namespace only";
     sys::mount(why, Some(Path::new("proc")), Path::new("/proc"), Some("proc"), PROC_FLAGS, None)
         .remedy_for(nix::errno::Errno::EPERM, PROC_REMEDY)
 }
+// ANCHOR_END: mount-proc
 
+// ANCHOR: unmount-dead
 /// Unmounts every /proc on `path` whose PID namespace is dead.
 ///
 /// Two containers of chapter 2 mount on the same directory, one on top of the other. Whoever ends first
@@ -57,3 +64,4 @@ pub(super) fn unmount_dead(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: unmount-dead

@@ -31,6 +31,7 @@ use crate::workshop::explain;
 /// Where a command is looked for, inside. Docker's default.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+// ANCHOR: status
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -49,6 +50,7 @@ impl Status {
         }
     }
 }
+// ANCHOR_END: status
 
 /// What the container's first process tells the runtime while it still is a part of the runtime.
 #[derive(Serialize, Deserialize)]
@@ -112,6 +114,7 @@ pub struct Child {
     reaped: bool,
 }
 
+// ANCHOR: spawn
 /// Makes a child in new namespaces. `half` is the child's half of the story: it ends by becoming the
 /// command, so it returns only an error.
 ///
@@ -157,7 +160,9 @@ pub fn spawn(new: CloneFlags, half: impl FnOnce(&Parent) -> Result<Infallible>) 
         reaped: false,
     })
 }
+// ANCHOR_END: spawn
 
+// ANCHOR: child-half
 fn child_half(
     parent: &Parent,
     terminal: bool,
@@ -175,6 +180,7 @@ fn child_half(
     }
     half(parent)
 }
+// ANCHOR_END: child-half
 
 impl Child {
     /// The child's process id, as the host sees it.
@@ -306,6 +312,7 @@ impl Child {
         received(&self.signals)
     }
 
+    // ANCHOR: reap
     /// The child's status, once it has ended.
     fn reap(&mut self) -> Result<Option<Status>> {
         loop {
@@ -331,6 +338,7 @@ impl Child {
             });
         }
     }
+    // ANCHOR_END: reap
 
     /// The command was stopped with ctrl-Z: so is the runtime, until the shell outside continues it.
     fn suspend(&mut self) -> Result<()> {
@@ -380,6 +388,7 @@ impl Drop for Child {
     }
 }
 
+// ANCHOR: exec
 /// Becomes the command: the last step of the child's half.
 ///
 /// The command gets a clean environment, no descriptor above 2, and default signal handling. It is
@@ -387,50 +396,18 @@ impl Drop for Child {
 /// cannot be executed.
 pub fn exec(command: &[OsString]) -> Result<Infallible> {
     let name = command.first().map_or("/bin/sh".into(), |name| name.to_string_lossy().into_owned());
-    let c_string = |text: &[u8]| {
-        CString::new(text)
-            .map_err(|_| Error::new(format!("run {name:?}"), "an argument contains a zero byte").status(2))
-    };
-    let mut arguments = Vec::new();
-    for argument in command {
-        arguments.push(c_string(argument.as_bytes())?);
-    }
-    if arguments.is_empty() {
-        arguments.push(c"/bin/sh".to_owned());
-    }
-    let terminal = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
-    let environment = [
-        c_string(format!("PATH={PATH}").as_bytes())?,
-        c"HOME=/root".to_owned(),
-        c_string(&[b"TERM=", terminal.as_bytes()].concat())?,
-        c"container=cooperage".to_owned(),
-    ];
+    let arguments = arguments(&name, command)?;
+    let environment = environment()?;
 
     sys::close_range("leave no open file of the host's to the command", 3, u32::MAX, true)?;
     default_signals()?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 
-    let program = arguments[0].clone();
-    if program.to_bytes().is_empty() {
-        return Err(Error::new("run the command", "its name is empty").status(errors::NOT_FOUND));
-    }
-    let mut candidates = Vec::new();
-    if program.to_bytes().contains(&b'/') {
-        candidates.push(program);
-    } else {
-        for directory in PATH.split(':') {
-            candidates.push(c_string(&[directory.as_bytes(), b"/", program.to_bytes()].concat())?);
-        }
-    }
     let mut refused = None;
-    for candidate in &candidates {
-        // Looked at first, so that the narration shows no call that was bound to fail.
-        if candidates.len() > 1 && !Path::new(std::ffi::OsStr::from_bytes(candidate.to_bytes())).exists() {
-            continue;
-        }
-        let error = sys::execve("become the command", candidate, &arguments, &environment);
+    for candidate in candidates(&arguments[0])? {
+        let error = sys::execve("become the command", &candidate, &arguments, &environment);
         match error.errno() {
-            Some(Errno::ENOENT | Errno::ENOTDIR) if !exists(candidate) => {}
+            Some(Errno::ENOENT | Errno::ENOTDIR) if !exists(&candidate) => {}
             _ => refused = refused.or(Some(error)),
         }
     }
@@ -440,6 +417,54 @@ pub fn exec(command: &[OsString]) -> Result<Infallible> {
             .remedy(format!("its programs are in {PATH}; `ls /bin` inside shows them"))
             .status(errors::NOT_FOUND),
     })
+}
+// ANCHOR_END: exec
+
+/// The command and its arguments, as execve(2) wants them.
+fn arguments(name: &str, command: &[OsString]) -> Result<Vec<CString>> {
+    let mut arguments = Vec::new();
+    for argument in command {
+        arguments.push(CString::new(argument.as_bytes()).map_err(|_| {
+            Error::new(format!("run {name:?}"), "an argument contains a zero byte").status(2)
+        })?);
+    }
+    if arguments.is_empty() {
+        arguments.push(c"/bin/sh".to_owned());
+    }
+    if arguments[0].is_empty() {
+        return Err(Error::new("run the command", "its name is empty").status(errors::NOT_FOUND));
+    }
+    Ok(arguments)
+}
+
+// ANCHOR: environment
+/// The command's environment. It begins with nothing: what the host has in its own may be a secret.
+fn environment() -> Result<[CString; 4]> {
+    let variable = |text: Vec<u8>| {
+        CString::new(text).map_err(|_| Error::new("set the environment", "a value contains a zero byte"))
+    };
+    let terminal = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
+    Ok([
+        variable(format!("PATH={PATH}").into_bytes())?,
+        c"HOME=/root".to_owned(),
+        variable([b"TERM=", terminal.as_bytes()].concat())?,
+        c"container=cooperage".to_owned(),
+    ])
+}
+// ANCHOR_END: environment
+
+/// Where the program may be: at the path that was given, or in a directory of [`PATH`].
+fn candidates(program: &CString) -> Result<Vec<CString>> {
+    if program.to_bytes().contains(&b'/') {
+        return Ok(vec![program.clone()]);
+    }
+    let in_directory = |directory: &str| {
+        let path = [directory.as_bytes(), b"/", program.to_bytes()].concat();
+        CString::new(path).map_err(|_| Error::new("look for the command", "its name contains a zero byte"))
+    };
+    let all = PATH.split(':').map(in_directory).collect::<Result<Vec<_>>>()?;
+    // Looked at first, so that the narration shows no call that was bound to fail.
+    Ok(all.into_iter().filter(exists).collect())
 }
 
 fn exists(program: &CString) -> bool {
@@ -487,6 +512,7 @@ pub(super) fn received(signals: &SignalFd) -> Result<Vec<Received>> {
     }
 }
 
+// ANCHOR: block-signals
 /// Blocks what a supervisor has to see itself, and returns a descriptor to read it from.
 ///
 /// Stops (SIGTSTP, SIGTTIN) keep their effect. SIGTTOU is blocked and not read: that is what lets a
@@ -504,7 +530,9 @@ pub(super) fn block_signals() -> Result<SignalFd> {
     SignalFd::with_flags(&read, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|errno| failed("signalfd4()", errno))
 }
+// ANCHOR_END: block-signals
 
+// ANCHOR: default-signals
 /// Gives every signal its default effect and lets all of them through: what a new program expects.
 fn default_signals() -> Result<()> {
     const SIGNALS: libc::c_int = 64;
@@ -521,6 +549,7 @@ fn default_signals() -> Result<()> {
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(|errno| Error::call("let signals through", "rt_sigprocmask()", errno))
 }
+// ANCHOR_END: default-signals
 
 fn require_one_thread() -> Result<()> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);

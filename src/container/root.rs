@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use super::sys;
 use crate::workshop::errors::{Error, Result};
 
+// ANCHOR: chroot-into
 /// Chapter 1: changes the root directory of this process, and goes there.
 ///
 /// chroot(2) alone leaves the working directory where it was, outside: `..` would lead through the
@@ -21,7 +22,9 @@ pub fn chroot_into(root: &Path) -> Result<()> {
     sys::chroot("make this directory the root of all paths", root)?;
     sys::chdir("come inside: chroot alone leaves us standing outside", Path::new("/"))
 }
+// ANCHOR_END: chroot-into
 
+// ANCHOR: pivot-into
 /// Chapter 3: exchanges the root mount of this mount namespace, and detaches the old one.
 ///
 /// chroot(2) leaves the host's tree mounted, and root can find a way back to it. pivot_root(2) puts
@@ -35,7 +38,9 @@ pub fn pivot_into(root: &NewRoot) -> Result<()> {
     sys::umount2("let go of the host's tree, now stacked on top", here, MntFlags::MNT_DETACH)?;
     sys::chdir("stand in the new root, not in the old one", Path::new("/"))
 }
+// ANCHOR_END: pivot-into
 
+// ANCHOR: new-root
 /// A root directory that is being furnished, before anybody moves in.
 ///
 /// Its contents may come from anyone. A rootfs whose `/dev` is a symbolic link to `/home` must not make
@@ -46,6 +51,7 @@ pub struct NewRoot {
     fd: OwnedFd,
     scratch: PathBuf,
 }
+// ANCHOR_END: new-root
 
 impl NewRoot {
     /// The directory `path`, a mount point already. `scratch` is a directory that the container's mount
@@ -58,12 +64,14 @@ impl NewRoot {
         Ok(NewRoot { path, fd, scratch })
     }
 
+    // ANCHOR: find-inside
     /// The path of `name` inside; made if it is not there, with every directory above it.
     pub fn directory(&self, name: &str) -> Result<Place> {
         self.find(Path::new(name), OFlag::O_DIRECTORY, |parent, name| {
             nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755))
         })
     }
+    // ANCHOR_END: find-inside
 
     /// The file `name` inside; made, empty, if it is not there.
     pub fn file(&self, name: &str) -> Result<Place> {
@@ -121,6 +129,7 @@ impl NewRoot {
     // ANCHOR_END: provide-file
 }
 
+// ANCHOR: place
 /// A file or directory inside a [`NewRoot`], held by a descriptor.
 pub struct Place {
     fd: OwnedFd,
@@ -138,6 +147,7 @@ impl Place {
         &self.path
     }
 }
+// ANCHOR_END: place
 
 impl AsFd for Place {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -37,6 +37,7 @@ fn namespaces(set: CloneFlags) -> String {
     flags(set.iter_names().map(|(name, _)| name))
 }
 
+// ANCHOR: sys-clone
 /// clone(2) the way fork(2) uses it, with namespace flags: the child gets a copy of everything and,
 /// for each flag, a new namespace in place of its parent's.
 ///
@@ -59,6 +60,7 @@ pub unsafe fn clone(why: &str, new: CloneFlags) -> Result<Option<Pid>> {
     };
     explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
 }
+// ANCHOR_END: sys-clone
 
 // ANCHOR: sys-unshare
 /// unshare(2): moves this process into new namespaces.
@@ -75,10 +77,12 @@ pub fn setns(why: &str, namespace: impl AsFd, kind: CloneFlags) -> Result<()> {
 }
 // ANCHOR_END: sys-setns
 
+// ANCHOR: sys-chroot
 /// chroot(2)
 pub fn chroot(why: &str, directory: &Path) -> Result<()> {
     explain::call(why, || format!("chroot({})", path(directory)), || nix::unistd::chroot(directory))
 }
+// ANCHOR_END: sys-chroot
 
 /// chdir(2)
 pub fn chdir(why: &str, directory: &Path) -> Result<()> {
@@ -91,6 +95,7 @@ pub fn pivot_root(why: &str, new_root: &Path, put_old: &Path) -> Result<()> {
     explain::call(why, shown, || nix::unistd::pivot_root(new_root, put_old))
 }
 
+// ANCHOR: sys-mount
 /// mount(2). `None` for `source`, `kind` and `data` is a null pointer.
 pub fn mount(
     why: &str,
@@ -113,6 +118,7 @@ pub fn mount(
     };
     explain::call(why, shown, || nix::mount::mount(source, target, kind, how, data))
 }
+// ANCHOR_END: sys-mount
 
 /// umount2(2)
 pub fn umount2(why: &str, target: &Path, how: MntFlags) -> Result<()> {
@@ -169,6 +175,7 @@ pub fn move_mount(why: &str, tree: BorrowedFd, target: BorrowedFd) -> Result<()>
     })
 }
 
+// ANCHOR: sys-mount-setattr
 /// mount_setattr(2): makes a mount, and every mount below it, read-only.
 pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
     const AT_RECURSIVE: libc::c_int = 0x8000;
@@ -192,7 +199,9 @@ pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
         .map(drop)
     })
 }
+// ANCHOR_END: sys-mount-setattr
 
+// ANCHOR: sys-open-in-root
 /// openat2(2) with RESOLVE_IN_ROOT: looks `name` up as if `root` were the root directory, so that no
 /// symbolic link and no `..` in it can lead outside.
 pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Result<OwnedFd> {
@@ -209,6 +218,7 @@ pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Res
     let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     explain::call(why, shown, || nix::fcntl::openat2(root, name, request))
 }
+// ANCHOR_END: sys-open-in-root
 
 /// mknod(2) of a character device.
 pub fn mknod(why: &str, file: &Path, major: u64, minor: u64) -> Result<()> {

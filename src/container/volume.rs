@@ -56,6 +56,7 @@ impl FromStr for Volume {
 }
 
 impl Volume {
+    // ANCHOR: volume-mount
     /// Mounts the source, with all that is mounted below it, into the new root.
     ///
     /// In hand first, then made read-only, then put down: at no moment is it there and writable. `ro`
@@ -81,6 +82,7 @@ impl Volume {
         };
         sys::move_mount(&format!("put it down at {target} of the new root"), tree.as_fd(), place.as_fd())
     }
+    // ANCHOR_END: volume-mount
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::container::process::Status;
 use crate::container::uts::Hostname;
 use crate::container::volume::Volume;
 
+// ANCHOR: common-options
 /// Chapter 1: what runs, and in which root filesystem.
 #[derive(Args, Debug)]
 pub struct Common {
@@ -33,7 +34,9 @@ pub struct Common {
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
+// ANCHOR_END: common-options
 
+// ANCHOR: mount-options
 /// Chapter 3: what is mounted.
 #[derive(Args, Debug)]
 pub struct Mounts {
@@ -45,6 +48,7 @@ pub struct Mounts {
     #[arg(short, long = "volume", value_name = "SRC:DST[:ro]")]
     pub volumes: Vec<Volume>,
 }
+// ANCHOR_END: mount-options
 
 /// Chapter 4: what it is called.
 #[derive(Args, Debug)]
@@ -124,6 +128,7 @@ fn parse_seconds(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number of seconds: write 0 or more"))
 }
 
+// ANCHOR: exit-with
 /// The end of every chapter's main: the command's own status, or the error and its status.
 pub fn exit_with(result: Result<Status>) -> ExitCode {
     match result {
@@ -134,6 +139,7 @@ pub fn exit_with(result: Result<Status>) -> ExitCode {
         }
     }
 }
+// ANCHOR_END: exit-with
 
 /// Tells the user what went wrong in a container that was made and ran.
 pub fn complain(text: Option<String>) {

@@ -68,6 +68,7 @@ impl Returned for OwnedFd {
     }
 }
 
+// ANCHOR: explain-call
 /// Makes one system call: narrates it, or returns an error that shows it.
 ///
 /// `why` is a plain phrase in the infinitive, "give the container its own /proc": the narration
@@ -94,6 +95,7 @@ pub fn call<T: Returned>(
         }
     }
 }
+// ANCHOR_END: explain-call
 
 /// Narrates a call that does not return when it succeeds: execve(2).
 pub fn last_call(why: &str, shown: &str) {
