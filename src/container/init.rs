@@ -18,6 +18,7 @@ use super::process::{self, Parent, Status};
 use super::sys::{self, CloneFlags};
 use crate::workshop::errors::{Error, Result};
 
+// ANCHOR: init-run
 /// Starts the command as a child, by `become_command`; then reaps, forwards and waits. Ends with the
 /// command, and with its status.
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
@@ -39,7 +40,9 @@ pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>)
     };
     exit(status)
 }
+// ANCHOR_END: init-run
 
+// ANCHOR: init-supervise
 fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
     // Init never becomes another program, so nothing closes the host's files for it. Whoever gets into
     // /proc/1/fd must find none: a directory of the host's would be a way out (CVE-2024-21626).
@@ -70,7 +73,9 @@ fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
         }
     }
 }
+// ANCHOR_END: init-supervise
 
+// ANCHOR: init-reap
 /// Waits for every child that has ended, its own or an orphan that it was given. One SIGCHLD may stand
 /// for many of them: signals do not queue, so one wait for each signal would leave zombies.
 fn reap(parent: &Parent, command: Pid) -> Result<Option<Status>> {
@@ -93,6 +98,7 @@ fn reap(parent: &Parent, command: Pid) -> Result<Option<Status>> {
         }
     }
 }
+// ANCHOR_END: init-reap
 
 fn exit(status: u8) -> ! {
     // Not std::process::exit: what was registered to run at exit belongs to the runtime.

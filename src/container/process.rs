@@ -226,6 +226,7 @@ impl Child {
         self.supervise(Some(grace), thaw)
     }
 
+    // ANCHOR: child-supervise
     fn supervise(mut self, grace: Option<Duration>, thaw: impl Fn() -> Result<()>) -> Result<Status> {
         let mut deadline: Option<Instant> = None;
         let mut asked_to_end: Option<Signal> = None;
@@ -277,6 +278,7 @@ impl Child {
             }
         }
     }
+    // ANCHOR_END: child-supervise
 
     /// Waits for a signal or a report. False when `deadline` came first.
     fn until_event(&mut self, deadline: Option<Instant>) -> Result<bool> {
@@ -495,6 +497,7 @@ pub(super) struct Received {
     pub from_terminal: bool,
 }
 
+// ANCHOR: received
 /// The signals that have arrived since the last call.
 pub(super) fn received(signals: &SignalFd) -> Result<Vec<Received>> {
     let mut all = Vec::new();
@@ -511,6 +514,7 @@ pub(super) fn received(signals: &SignalFd) -> Result<Vec<Received>> {
         }
     }
 }
+// ANCHOR_END: received
 
 // ANCHOR: block-signals
 /// Blocks what a supervisor has to see itself, and returns a descriptor to read it from.

@@ -93,6 +93,7 @@ impl fmt::Display for Memory {
     }
 }
 
+// ANCHOR: cpus
 /// An amount of processor time: 0.5 is half of one processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpus {
@@ -108,6 +109,7 @@ impl Cpus {
         self.quota
     }
 }
+// ANCHOR_END: cpus
 
 impl FromStr for Cpus {
     type Err = String;

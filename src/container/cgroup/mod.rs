@@ -27,6 +27,7 @@ use crate::workshop::errors::{Advise, Error, Result};
 use crate::workshop::explain;
 pub use limits::{Cpus, Limits, Memory};
 
+// ANCHOR: cgroup-hierarchy
 /// What the two versions have in common.
 pub trait Hierarchy {
     /// The directories of the container's cgroup: one in version 2, one for each controller in version 1.
@@ -44,6 +45,7 @@ pub trait Hierarchy {
     /// Mounts /sys/fs/cgroup as the container may see it. Called inside its cgroup namespace.
     fn mount_view(&self, root: &NewRoot) -> Result<()>;
 }
+// ANCHOR_END: cgroup-hierarchy
 
 /// A container's cgroup; none where no limit was asked for and none can be made.
 pub struct Cgroup {
@@ -52,6 +54,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
+    // ANCHOR: cgroup-new
     /// Makes a cgroup with these limits. It is noted, and removed at the end.
     pub fn new(host: &mut Host, limits: &Limits) -> Result<Cgroup> {
         limits.check()?;
@@ -74,7 +77,9 @@ impl Cgroup {
         hierarchy.create(limits)?;
         Ok(hierarchy)
     }
+    // ANCHOR_END: cgroup-new
 
+    // ANCHOR: cgroup-enter
     /// The child's first step: from here on everything that it uses is counted, and its cgroup is the
     /// root of all that it can see. In this order: a cgroup namespace begins where its maker stands.
     pub fn enter(&self) -> Result<()> {
@@ -83,6 +88,7 @@ impl Cgroup {
         }
         sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)
     }
+    // ANCHOR_END: cgroup-enter
 
     /// Shows the container its own cgroup, read-only.
     pub fn mount_view(&self, root: &NewRoot) -> Result<()> {
@@ -94,6 +100,7 @@ impl Cgroup {
         self.hierarchy.as_ref().map_or(Ok(()), |hierarchy| hierarchy.thaw())
     }
 
+    // ANCHOR: memory-report
     /// What to tell the user at the end: that the kernel killed for want of memory, at which limit.
     pub fn memory_report(&self) -> Option<String> {
         let hierarchy = self.hierarchy.as_ref()?;
@@ -105,6 +112,7 @@ impl Cgroup {
         let what = if kills == 1 { "a process of the container" } else { "processes of the container" };
         Some(format!("out of memory: the kernel killed {what} (limit {limit}, peak {peak})"))
     }
+    // ANCHOR_END: memory-report
 }
 
 /// Finds the version in force, and the place for a new cgroup `name` in it.
@@ -221,6 +229,7 @@ pub fn destroy(directory: &Path) -> Result<()> {
     }
 }
 
+// ANCHOR: cgroup-destroy
 fn destroy_once(directory: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
     // A frozen process of version 1 does not even die. On version 2 it does.
@@ -241,6 +250,7 @@ fn destroy_once(directory: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+// ANCHOR_END: cgroup-destroy
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,7 @@ impl V2 {
         V2 { directory }
     }
 
+    // ANCHOR: v2-offer
     /// Lets the children of `parent` have these controllers.
     fn offer(parent: &Path, controllers: &[&str]) -> Result<()> {
         let given = words(&parent.join("cgroup.subtree_control"));
@@ -81,7 +82,9 @@ impl V2 {
                 .remedy_for(Errno::ENOENT, "the cgroup above does not offer that controller"),
         }
     }
+    // ANCHOR_END: v2-offer
 
+    // ANCHOR: v2-make-room
     /// "No internal processes": moves those of `parent` into a leaf beside the container's.
     fn make_room(parent: &Path) -> Result<()> {
         let leaf = parent.join("cooperage-runtimes");
@@ -97,7 +100,9 @@ impl V2 {
         }
         Ok(())
     }
+    // ANCHOR_END: v2-make-room
 
+    // ANCHOR: v2-limits
     /// Writes the limits into the files of the cgroup.
     fn set(&self, limits: &Limits) -> Result<()> {
         if let Some(memory) = limits.memory {
@@ -116,6 +121,7 @@ impl V2 {
         }
         Ok(())
     }
+    // ANCHOR_END: v2-limits
 }
 
 impl Hierarchy for V2 {
@@ -148,6 +154,7 @@ impl Hierarchy for V2 {
         sys::write_file("enter the cgroup: 0 is the writer itself", &self.directory.join("cgroup.procs"), "0")
     }
 
+    // ANCHOR: v2-thaw
     /// A frozen process of version 2 can be killed. It is thawed all the same, because a signal that it
     /// could handle has no effect before.
     fn thaw(&self) -> Result<()> {
@@ -157,7 +164,9 @@ impl Hierarchy for V2 {
         }
         Ok(())
     }
+    // ANCHOR_END: v2-thaw
 
+    // ANCHOR: v2-counters
     fn oom_kills(&self) -> Option<u64> {
         value_of(&self.directory.join("memory.events"), "oom_kill")
     }
@@ -166,13 +175,16 @@ impl Hierarchy for V2 {
     fn peak_memory(&self) -> Option<u64> {
         number_in(&self.directory.join("memory.peak"))
     }
+    // ANCHOR_END: v2-counters
 
+    // ANCHOR: v2-view
     fn mount_view(&self, root: &NewRoot) -> Result<()> {
         let place = root.directory("sys/fs/cgroup")?;
         let why = "see its own limits and counters, and change none";
         let how = PROC_FLAGS | MsFlags::MS_RDONLY;
         sys::mount(why, Some(Path::new("cgroup2")), place.path(), Some("cgroup2"), how, None)
     }
+    // ANCHOR_END: v2-view
 }
 
 fn words(file: &Path) -> Vec<String> {
