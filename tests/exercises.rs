@@ -403,9 +403,20 @@ fn gradescope_and_classroom50() -> Outcome {
     must(output.status.success(), "a result is no failure of the infrastructure")?;
     let result = json(&output)?;
     let names: BTreeSet<&str> = result.as_object().ok_or("no object")?.keys().map(String::as_str).collect();
-    let wanted = "schema classroom assignment usernames submission commit release review datetime score max-score tests";
+    let wanted = "schema classroom assignment assignment_type owner submission commit release review datetime graded_at \
+                  score max-score tests";
     must(names == wanted.split(' ').collect(), format!("{names:?}"))?;
-    must(result["schema"] == "classroom50/result/v1", "another schema")
+    must(result["schema"] == "classroom50/result/v1", "another schema")?;
+    must(result["assignment_type"] == "individual", "assignment_type")?;
+    for test in result["tests"].as_array().ok_or("no tests")? {
+        let names: BTreeSet<&str> = test.as_object().ok_or("no object")?.keys().map(String::as_str).collect();
+        must(
+            "test-name passed score max-score".split(' ').all(|name| names.contains(name)),
+            format!("{test:#}"),
+        )?;
+        must(test["score"].as_u64() <= test["max-score"].as_u64(), format!("{test:#}"))?;
+    }
+    Ok(())
 }
 
 fn hints_and_explanations() -> Outcome {

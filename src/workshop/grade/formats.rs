@@ -30,26 +30,25 @@ fn output(task: &TaskReport) -> String {
     lines.join("\n")
 }
 
-fn graded(task: &TaskReport) -> u32 {
-    if task.verdict.is_graded() { task.max_points } else { 0 }
-}
-
-/// Gradescope's results.json, as its autograder documentation has it. What could not be graded here has no
-/// status and a maximum of 0.
+/// Gradescope's results.json, as its autograder documentation has it. A test with all of its points is shown as
+/// passed there, and 0 of 0 points are all: so what could not be graded here has no points, and says so.
 pub fn gradescope(reports: &[Report]) -> Result<String> {
     let mut tests = Vec::new();
     for task in reports.iter().flat_map(|report| &report.tasks) {
+        let name = format!("{} {}", task.id, task.title);
         let mut test = json!({
-            "name": format!("{} {}", task.id, task.title),
+            "name": name,
             "number": task.id,
-            "score": task.points,
-            "max_score": graded(task),
+            "status": if task.verdict == Verdict::Pass { "passed" } else { "failed" },
             "output": output(task),
             "output_format": "text",
             "visibility": "visible",
         });
         if task.verdict.is_graded() {
-            test["status"] = json!(if task.verdict == Verdict::Pass { "passed" } else { "failed" });
+            test["score"] = json!(task.points);
+            test["max_score"] = json!(task.max_points);
+        } else {
+            test["name"] = json!(format!("{name} (not graded: {})", task.verdict.word()));
         }
         tests.push(test);
     }
@@ -75,7 +74,8 @@ pub fn gradescope(reports: &[Report]) -> Result<String> {
 }
 
 /// Classroom 50's result.json, `classroom50/result/v1`. Who and what is graded comes from the variables
-/// that its runner sets.
+/// that its runner sets; it puts its own `owner`, `assignment_type` and `datetime` in their place afterwards.
+/// What a test has beyond the four required fields is kept by it: here, why the task is not done.
 pub fn classroom50(reports: &[Report]) -> Result<String> {
     let variable = |name: &str, otherwise: &str| {
         let value = std::env::var(name).unwrap_or_default();
@@ -84,6 +84,7 @@ pub fn classroom50(reports: &[Report]) -> Result<String> {
     let chapters: Vec<_> = reports.iter().map(|report| report.chapter.to_string()).collect();
     let assignment = format!("exercise-{}", chapters.join("-"));
     let commit = variable("COMMIT_URL", "unknown");
+    let when = now();
     let tests: Vec<Value> = reports
         .iter()
         .flat_map(|report| &report.tasks)
@@ -94,6 +95,7 @@ pub fn classroom50(reports: &[Report]) -> Result<String> {
                 "passed": task.verdict == Verdict::Pass,
                 "score": task.points,
                 "max-score": task.max_points,
+                "output": output(task),
             })
         })
         .collect();
@@ -101,12 +103,14 @@ pub fn classroom50(reports: &[Report]) -> Result<String> {
         "schema": "classroom50/result/v1",
         "classroom": variable("CLASSROOM", "unknown"),
         "assignment": variable("ASSIGNMENT", &assignment),
-        "usernames": [variable("USERNAME", &variable("GITHUB_ACTOR", "unknown"))],
+        "assignment_type": variable("ASSIGNMENT_TYPE", "individual"),
+        "owner": variable("OWNER", &variable("USERNAME", &variable("GITHUB_ACTOR", "unknown"))),
         "submission": variable("SUBMISSION_TAG", "unknown"),
         "commit": commit.clone(),
         "release": variable("RELEASE_URL", "unknown"),
         "review": variable("REVIEW_URL", &commit),
-        "datetime": now(),
+        "datetime": when.clone(),
+        "graded_at": when,
         "score": reports.iter().map(|report| report.score).sum::<u32>(),
         "max-score": reports.iter().map(|report| report.max_score).sum::<u32>(),
         "tests": tests,
@@ -148,7 +152,33 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::date;
+    use super::super::report::{Report, TaskReport, Verdict};
+    use super::{date, gradescope};
+
+    #[test]
+    fn what_is_blocked_is_no_pass_at_gradescope() {
+        let task = |id: &str, verdict, points| TaskReport {
+            id: id.to_string(),
+            title: "a task".to_string(),
+            verdict,
+            points,
+            max_points: 5,
+            message: String::new(),
+            failure: None,
+            reread: None,
+        };
+        let tasks = vec![task("6.1", Verdict::Blocked, 0), task("6.2", Verdict::Pass, 5)];
+        let text = gradescope(&[Report::new(6, "cgroups", None, tasks)]).expect("JSON");
+        let result: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(result["score"], 5, "{text}");
+        assert_eq!(result["tests"][0]["status"], "failed", "{text}");
+        assert!(result["tests"][0].get("score").is_none(), "{text}");
+        assert!(
+            result["tests"][0]["name"].as_str().is_some_and(|name| name.contains("not graded")),
+            "{text}"
+        );
+        assert_eq!(result["tests"][1]["max_score"], 5, "{text}");
+    }
 
     #[test]
     fn days_become_dates() {
