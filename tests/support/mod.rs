@@ -8,6 +8,7 @@
 #![allow(dead_code)] // each test program uses a part of this
 
 pub mod run;
+pub mod session;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -71,9 +72,14 @@ pub const ANOTHER_USER: &str = "another-user";
 
 const CASE: &str = "COOPERAGE_TEST_CASE";
 
+/// The case that this process is to run, where it runs one: `NAME::root` or `NAME::user`.
+pub fn current_case() -> Option<String> {
+    std::env::var(CASE).ok()
+}
+
 /// The main function of a test program.
 pub fn main(cases: Vec<Case>) -> ExitCode {
-    if let Ok(wanted) = std::env::var(CASE) {
+    if let Some(wanted) = current_case() {
         return inside(&cases, &wanted);
     }
     run_cases(&cases, in_lab)

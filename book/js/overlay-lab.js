@@ -1,0 +1,2 @@
+// The overlay that the reader can write to, in chapter 3.
+"use strict";

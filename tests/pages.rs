@@ -1,0 +1,107 @@
+//! What the book shows: each session on its pages is typed in a lab, and what comes back is the snapshot that the page
+//! includes. See tests/support/session.rs for how a session is written.
+//!
+//! To add one: put it into tests/pages/chapter05.rs, run
+//!
+//!     INSTA_UPDATE=always cargo test --test pages page05
+//!
+//! read tests/snapshots/page05-NAME.snap, and include it in book/src/05-network.md:
+//!
+//!     ```console
+//!     {{#include ../../tests/snapshots/page05-NAME.snap:4:}}
+//!     ```
+
+#![allow(clippy::panic)] // that is how a test fails
+
+mod support;
+
+#[path = "pages/chapter01.rs"]
+mod chapter01;
+#[path = "pages/chapter02.rs"]
+mod chapter02;
+#[path = "pages/chapter03.rs"]
+mod chapter03;
+#[path = "pages/chapter04.rs"]
+mod chapter04;
+#[path = "pages/chapter05.rs"]
+mod chapter05;
+#[path = "pages/chapter06.rs"]
+mod chapter06;
+#[path = "pages/chapter07.rs"]
+mod chapter07;
+#[path = "pages/others.rs"]
+mod others;
+
+use std::fs;
+use std::path::Path;
+
+use cooperage::workshop::grade::compile;
+use libtest_mimic::Arguments;
+use support::Who;
+use support::session::Session;
+
+fn sessions() -> Vec<Session> {
+    [
+        chapter01::SESSIONS,
+        chapter02::SESSIONS,
+        chapter03::SESSIONS,
+        chapter04::SESSIONS,
+        chapter05::SESSIONS,
+        chapter06::SESSIONS,
+        chapter07::SESSIONS,
+        others::SESSIONS,
+    ]
+    .concat()
+}
+
+fn main() -> std::process::ExitCode {
+    let sessions = sessions();
+    if support::current_case().is_none() {
+        for (index, session) in sessions.iter().enumerate() {
+            let twice = sessions[..index].iter().any(|other| other.name() == session.name());
+            assert!(!twice && session.name().starts_with("page"), "a name that is taken: {}", session.name());
+        }
+        build_the_broken(&sessions);
+    }
+    support::main(sessions.iter().map(|session| session.case(play)).collect())
+}
+
+fn play(_: Who) {
+    let case = support::current_case().unwrap_or_default();
+    let name = case.split("::").next().unwrap_or_default();
+    let session = sessions().into_iter().find(|session| session.name() == name).expect("it was listed");
+    if let Some(change) = session.change() {
+        support::snapshots(&[]).bind(|| insta::assert_snapshot!(format!("{name}-change"), change));
+    }
+    session.play();
+}
+
+/// Builds the programs of the sessions in which something is broken, as far as they will run.
+fn build_the_broken(sessions: &[Session]) {
+    let arguments = Arguments::from_args();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken");
+    let mut files = Vec::new();
+    for session in sessions {
+        let wanted = arguments.filter.as_ref().is_none_or(|filter| session.name().contains(filter.as_str()));
+        let Some((name, text)) = session.broken_program().filter(|_| wanted && !arguments.list) else {
+            continue;
+        };
+        fs::create_dir_all(&place).expect("a directory below target/");
+        let file = place.join(format!("{name}.rs"));
+        // Only when it differs, so that cargo need not build it again.
+        if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+            fs::write(&file, text).expect("writable");
+        }
+        files.push((name, file));
+    }
+    if files.is_empty() {
+        return;
+    }
+    let built = compile::foreign(root, &place, &files).unwrap_or_else(|error| panic!("{error}"));
+    for (name, result) in built {
+        if let Err(error) = result {
+            panic!("{name} can't be built: {error}");
+        }
+    }
+}
