@@ -71,8 +71,8 @@ fn run(args: &Args) -> Result<Status> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | network.namespace();
-    let mut child = process::spawn(namespaces, |parent| {
-        cgroup.enter()?;
+    let mut child = process::spawn_into(cgroup.open()?, namespaces, |parent| {
+        cgroup.enter(parent)?;
         mount::make_private()?;
         let root = overlay.mount()?;
         mount::furnish(&root)?;

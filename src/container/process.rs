@@ -65,9 +65,15 @@ enum Report {
 pub struct Parent {
     ready: File,
     report: File,
+    in_cgroup: bool,
 }
 
 impl Parent {
+    /// Was this process born in the container's cgroup (chapter 6)?
+    pub fn has_placed_us(&self) -> bool {
+        self.in_cgroup
+    }
+
     /// Waits until the parent has done its half and released the child.
     pub fn wait(&self) -> Result<()> {
         let mut byte = [0];
@@ -121,6 +127,15 @@ pub struct Child {
 /// Signals are blocked before the child is made and stay so until its command starts: none that comes
 /// in between is lost. The child dies with this process, even if that is killed by SIGKILL.
 pub fn spawn(new: CloneFlags, half: impl FnOnce(&Parent) -> Result<Infallible>) -> Result<Child> {
+    spawn_into(None, new, half)
+}
+
+/// The same, with the directory of a cgroup for the child to be born in (chapter 6), where there is one.
+pub fn spawn_into(
+    cgroup: Option<OwnedFd>,
+    new: CloneFlags,
+    half: impl FnOnce(&Parent) -> Result<Infallible>,
+) -> Result<Child> {
     require_one_thread()?;
     let signals = block_signals()?;
     let pipe = || {
@@ -134,10 +149,11 @@ pub fn spawn(new: CloneFlags, half: impl FnOnce(&Parent) -> Result<Infallible>) 
     let terminal = Terminal::if_ours();
 
     // SAFETY: this process has one thread, as was just seen.
-    let Some(pid) = (unsafe { sys::clone("make the process that becomes the container", new)? }) else {
+    let (born, in_cgroup) = unsafe { make_child(cgroup, new)? };
+    let Some(pid) = born else {
         explain::we_are_inside();
         drop((ready_write, report_read, narrated_write, signals));
-        let parent = Parent { ready: File::from(ready_read), report: File::from(report_write) };
+        let parent = Parent { ready: File::from(ready_read), report: File::from(report_write), in_cgroup };
         if explain::enabled() {
             let _ = File::from(narrated_read).read(&mut [0]);
         }
@@ -161,6 +177,24 @@ pub fn spawn(new: CloneFlags, half: impl FnOnce(&Parent) -> Result<Infallible>) 
     })
 }
 // ANCHOR_END: spawn
+
+/// Makes the child, in the cgroup if the kernel does that. If not, the child has to go there itself: an
+/// old kernel does not know the call, and container engines forbid it (their filters can't see its flags).
+///
+/// # Safety
+///
+/// As for [`sys::clone`].
+unsafe fn make_child(cgroup: Option<OwnedFd>, new: CloneFlags) -> Result<(Option<Pid>, bool)> {
+    if let Some(cgroup) = cgroup {
+        let why = "make the process that becomes the container, in its cgroup";
+        // SAFETY: the caller's promise.
+        if let Ok(born) = unsafe { sys::clone_into(why, new, cgroup.as_fd()) } {
+            return Ok((born, true));
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { Ok((sys::clone("make the process that becomes the container", new)?, false)) }
+}
 
 // ANCHOR: child-half
 fn child_half(

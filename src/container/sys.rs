@@ -62,6 +62,33 @@ pub unsafe fn clone(why: &str, new: CloneFlags) -> Result<Option<Pid>> {
 }
 // ANCHOR_END: sys-clone
 
+/// clone3(2) with CLONE_INTO_CGROUP: the same, and the child is born in the cgroup (of version 2) whose
+/// directory is open as `cgroup`. Since Linux 5.7.
+///
+/// # Safety
+///
+/// As for [`clone`].
+pub unsafe fn clone_into(why: &str, new: CloneFlags, cgroup: BorrowedFd) -> Result<Option<Pid>> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000; // too large for clone(2): clone3(2) has 64 bits
+    // SAFETY: a struct of numbers, for each of which 0 is valid: no stack, no thread, no memory shared.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = new.bits() as u32 as u64 | CLONE_INTO_CGROUP;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.cgroup = cgroup.as_raw_fd() as u64;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: the arguments outlive the call and have the size that is given. As for the child, see `clone`.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
+    if result == 0 {
+        return Ok(None); // this is the child; its parent narrates
+    }
+    let shown = || {
+        let names =
+            flags([namespaces(new).as_str(), "CLONE_INTO_CGROUP"].into_iter().filter(|name| *name != "0"));
+        format!("clone3({{flags={names}, exit_signal=SIGCHLD, cgroup={}}}, {size})", cgroup.as_raw_fd())
+    };
+    explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
+}
+
 // ANCHOR: sys-unshare
 /// unshare(2): moves this process into new namespaces.
 pub fn unshare(why: &str, new: CloneFlags) -> Result<()> {

@@ -42,6 +42,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::errors::{self, Advise, Error, Result};
 use super::explain;
+use crate::container::cgroup::v2::V2;
 use crate::container::cgroup::{self, Mount};
 use crate::container::host::{self, Host};
 use crate::container::ledger::Leftover;
@@ -436,6 +437,13 @@ impl Hierarchy {
 
     fn make(&self) -> Result<()> {
         let why = "make a cgroup for the lab";
+        if self.is_v2() {
+            // Without controllers it is a lab all the same: one in which nothing can be limited.
+            let above = self.directory.parent().unwrap_or(Path::new("/"));
+            if let Err(error) = V2::offer(above, &controllers_of(above)) {
+                explain::remark(&format!("no limits in the lab: {}", error.reason()));
+            }
+        }
         fs::create_dir(&self.directory).map_err(|error| Error::io(why, &self.directory, &error))?;
         let write = |file: &str, text: &str| sys::write_file(why, &self.directory.join(file), text);
         if self.has("cpuset") {
@@ -487,7 +495,12 @@ impl Cgroups {
             let why = "enter the lab's cgroup: 0 is the writer itself";
             sys::write_file(why, &hierarchy.directory.join(file), "0")?;
         }
-        sys::unshare("see these cgroups as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)
+        sys::unshare("see these cgroups as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)?;
+        for hierarchy in self.hierarchies.iter().filter(|hierarchy| self.own && hierarchy.is_v2()) {
+            // Handed on from the start, as systemd does it on a real machine.
+            V2::offer(&hierarchy.directory, &controllers_of(&hierarchy.directory))?;
+        }
+        Ok(())
     }
 
     /// Mounts /sys/fs/cgroup, read-only where the cgroups are not the lab's own.
@@ -579,33 +592,16 @@ fn find_hierarchy(line: &str, mounts: &[Mount], name: &str) -> Option<Hierarchy>
     };
     let mut seen = mounts.iter().filter(is_it);
     let (mount, above) = seen.find_map(|mount| Some((mount, mount.directory_of(own)?)))?;
-    let above = if mount.kind == "cgroup2" { with_controllers(above, &mount.point) } else { above };
+    let above = if mount.kind == "cgroup2" { V2::parent(mount, above) } else { above };
     let directory = above.join(name);
     Some(Hierarchy { mount: mount.clone(), controllers: controllers.to_string(), directory })
 }
 
-/// Where a new cgroup of version 2 has the controllers that chapter 6 needs: below this process's own if
-/// that hands some on, or else at the top, which alone may have processes and yet hand controllers on. See
-/// cgroups(7), "No internal processes". (What is handed on there stays so: other cgroups may use it by then.)
-fn with_controllers(own: PathBuf, top: &Path) -> PathBuf {
-    let words = |directory: &Path, file: &str| -> Vec<String> {
-        let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
-        let wanted = |word: &&str| ["memory", "cpu", "pids"].contains(word);
-        text.split_whitespace().filter(wanted).map(|word| format!("+{word}")).collect()
-    };
-    let (offered, handed_on) = ("cgroup.controllers", "cgroup.subtree_control");
-    if words(&own, offered).is_empty() || !words(&own, handed_on).is_empty() {
-        return own;
-    }
-    if words(top, handed_on).is_empty()
-        && fs::write(top.join(handed_on), words(top, offered).join(" ")).is_err()
-    {
-        return own;
-    }
-    match nix::unistd::access(top, nix::unistd::AccessFlags::W_OK) {
-        Ok(()) => top.to_path_buf(),
-        Err(_) => own,
-    }
+/// The controllers of version 2 that the chapters use, as far as they are to be had in this cgroup.
+fn controllers_of(directory: &Path) -> Vec<&'static str> {
+    let text = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let offered = |name: &&str| text.split_whitespace().any(|word| word == *name);
+    ["memory", "cpu", "pids", "io"].into_iter().filter(offered).collect()
 }
 
 fn thaw(directory: &Path) -> Result<()> {

@@ -42,9 +42,11 @@ pub fn cases() -> Vec<Case> {
 /// The container's cgroups, as the lab sees them.
 fn cgroups() -> Vec<PathBuf> {
     let all = Host::now().cgroups;
-    all.into_iter()
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cooperage-")))
-        .collect()
+    let is_a_containers = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix("cooperage-").is_some_and(|rest| rest.parse::<u32>().is_ok())
+    };
+    all.into_iter().filter(is_a_containers).collect()
 }
 
 fn read(directory: &str, file: &str) -> String {
@@ -133,7 +135,7 @@ fn in_the_cgroup_from_the_start(who: Who) {
         assert!(text.contains(&format!("/cooperage-{runtime}")), "chapter {number}: {text}");
         // The runtime itself is outside of it.
         let outside = fs::read_to_string(format!("/proc/{runtime}/cgroup")).expect("readable");
-        assert!(!outside.contains("/cooperage-"), "chapter {number}: {outside}");
+        assert!(!outside.contains(&format!("/cooperage-{runtime}")), "chapter {number}: {outside}");
         running.end();
     }
 }
@@ -176,6 +178,8 @@ fn freeze() {
             eventually("FROZEN", || fs::read_to_string(&v1).expect("readable").trim() == "FROZEN");
         } else if v2.exists() && is_v2() {
             fs::write(&v2, "1").expect("writable");
+            let events = path.join("cgroup.events");
+            eventually("frozen", || fs::read_to_string(&events).expect("readable").contains("frozen 1"));
         }
     }
 }

@@ -20,7 +20,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// The calls that the book teaches, as strace names them.
-const TAUGHT: &str = "clone,unshare,setns,chroot,chdir,pivot_root,mount,umount2,sethostname,execve,mknodat,\
+const TAUGHT: &str = "clone,clone3,unshare,setns,chroot,chdir,pivot_root,mount,umount2,sethostname,execve,mknodat,\
                       mknod,openat2,open_tree,move_mount,mount_setattr,close_range,prctl,kill,write,socket,sendto,mkdir";
 
 /// One call, in the notation that both have in common.

@@ -11,6 +11,8 @@ pub mod v1;
 pub mod v2;
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use nix::unistd::Pid;
 
 use super::host::Host;
 use super::ledger::Leftover;
+use super::process::Parent;
 use super::root::NewRoot;
 use super::sys;
 use crate::workshop::errors::{Advise, Error, Result};
@@ -34,6 +37,8 @@ pub trait Hierarchy {
     fn directories(&self) -> Vec<&Path>;
     /// Makes them and writes the limits. Called by the runtime.
     fn create(&self, limits: &Limits) -> Result<()>;
+    /// Its directory, opened, for a child to be born in; `None` for version 1, which has no such thing.
+    fn open(&self) -> Result<Option<OwnedFd>>;
     /// Moves the calling process in. Called by the child, before it does anything else.
     fn enter(&self) -> Result<()>;
     /// Lets a frozen container go on, so that it can die.
@@ -79,11 +84,20 @@ impl Cgroup {
     }
     // ANCHOR_END: cgroup-new
 
+    /// For [`process::spawn_into`](super::process::spawn_into): the cgroup, opened, where the child can be
+    /// born in it. That is faster than to move there, for which the kernel has to wait until no processor can
+    /// still be looking at the old state: some milliseconds.
+    pub fn open(&self) -> Result<Option<OwnedFd>> {
+        self.hierarchy.as_ref().map_or(Ok(None), |hierarchy| hierarchy.open())
+    }
+
     // ANCHOR: cgroup-enter
-    /// The child's first step: from here on everything that it uses is counted, and its cgroup is the
-    /// root of all that it can see. In this order: a cgroup namespace begins where its maker stands.
-    pub fn enter(&self) -> Result<()> {
-        if let Some(hierarchy) = &self.hierarchy {
+    /// The child's first step, if it was not born there: from here on everything that it uses is counted.
+    /// And its cgroup becomes the root of all that it can see: a cgroup namespace begins where its maker stands.
+    pub fn enter(&self, parent: &Parent) -> Result<()> {
+        if let Some(hierarchy) = &self.hierarchy
+            && !parent.has_placed_us()
+        {
             hierarchy.enter()?;
         }
         sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)
@@ -239,6 +253,11 @@ fn destroy_once(directory: &Path) -> Result<()> {
             destroy_once(&entry.path())?;
         }
     }
+    // Version 2 kills them all at once (since Linux 5.14). One at a time, a fork bomb would be faster.
+    let _ = fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join("cgroup.kill"))
+        .and_then(|mut file| file.write_all(b"1"));
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

@@ -2,6 +2,7 @@
 //!
 //! See the kernel's admin-guide/cgroup-v1 documents.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::{Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_limit};
@@ -92,6 +93,10 @@ impl Hierarchy for V1 {
             write_limit("limit the number of processes", self.need("pids")?, "pids.max", pids)?;
         }
         Ok(())
+    }
+
+    fn open(&self) -> Result<Option<OwnedFd>> {
+        Ok(None)
     }
 
     /// Writing 0 to `tasks` moves the writer itself, at once. (Writing a pid to cgroup.procs waits, for

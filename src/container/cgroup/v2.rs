@@ -5,22 +5,28 @@
 //! subtree_control names any may hold no process itself ("no internal processes"), unless it is the root.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use super::{Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_limit};
 use crate::container::pid::PROC_FLAGS;
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};
-use crate::workshop::errors::{Advise, Result};
+use crate::workshop::errors::{Advise, Error, Result};
 
 /// The controllers that a container is put under.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
 const DELEGATE: &str = "run as root, or in a cgroup delegated to you: \
      systemd-run --user --scope -p Delegate=yes cargo run --bin chapter06 -- ...";
+
+/// Where processes go that were in the way: see [`V2::make_room`].
+pub const LEAF: &str = "cooperage-runtimes";
 
 /// A container's cgroup.
 pub struct V2 {
@@ -39,13 +45,22 @@ impl V2 {
         if !CONTROLLERS.iter().any(|controller| offered.iter().any(|word| word == controller)) {
             return Ok(None);
         }
-        // Root starts at the top, which is exempt from the rule about internal processes. (A cgroup that
-        // is not the real top has a cgroup.type.) Others start from the cgroup that was delegated to them.
+        Ok(Some(V2 { directory: V2::parent(mount, own).join(name) }))
+    }
+
+    /// The cgroup below which a process in the cgroup `own` makes others. Root makes them at the top, which
+    /// is exempt from the rule about internal processes. (What only looks like the top, in a container,
+    /// has a cgroup.type.) Others make them in the cgroup that was delegated to them: their own, or the one
+    /// above if room was made there before.
+    pub fn parent(mount: &Mount, own: PathBuf) -> PathBuf {
         let at_top = geteuid().is_root()
             && !mount.point.join("cgroup.type").exists()
             && nix::unistd::access(&mount.point, nix::unistd::AccessFlags::W_OK).is_ok();
-        let parent = if at_top { mount.point.clone() } else { own };
-        Ok(Some(V2 { directory: parent.join(name) }))
+        match own.parent() {
+            _ if at_top => mount.point.clone(),
+            Some(above) if own.ends_with(LEAF) => above.to_path_buf(),
+            _ => own,
+        }
     }
 
     /// The cgroup at `directory`, wherever that is.
@@ -55,7 +70,7 @@ impl V2 {
 
     // ANCHOR: v2-offer
     /// Lets the children of `parent` have these controllers.
-    fn offer(parent: &Path, controllers: &[&str]) -> Result<()> {
+    pub fn offer(parent: &Path, controllers: &[&str]) -> Result<()> {
         let given = words(&parent.join("cgroup.subtree_control"));
         let missing: Vec<_> = controllers
             .iter()
@@ -87,16 +102,28 @@ impl V2 {
     // ANCHOR: v2-make-room
     /// "No internal processes": moves those of `parent` into a leaf beside the container's.
     fn make_room(parent: &Path) -> Result<()> {
-        let leaf = parent.join("cooperage-runtimes");
+        let leaf = parent.join(LEAF);
         if !leaf.is_dir() {
-            make_directory(&leaf, DELEGATE)?;
+            match make_directory(&leaf, DELEGATE) {
+                Err(error) if error.errno() == Some(Errno::EEXIST) => {} // another runtime was faster
+                made => made?,
+            }
         }
-        for pid in words(&parent.join("cgroup.procs")) {
-            sys::write_file(
-                "make room: a cgroup with cgroups below may hold no process",
-                &leaf.join("cgroup.procs"),
-                pid,
-            )?;
+        // Not once: while they are moved they may make new ones.
+        for _ in 0..10 {
+            // 0 stands for one that can't be seen from this PID namespace.
+            let pids: Vec<_> =
+                words(&parent.join("cgroup.procs")).into_iter().filter(|pid| pid != "0").collect();
+            if pids.is_empty() {
+                break;
+            }
+            for pid in pids {
+                let why = "make room: a cgroup with cgroups below may hold no process";
+                match sys::write_file(why, &leaf.join("cgroup.procs"), pid) {
+                    Err(error) if error.errno() == Some(Errno::ESRCH) => {} // it has ended
+                    moved => moved?,
+                }
+            }
         }
         Ok(())
     }
@@ -148,6 +175,14 @@ impl Hierarchy for V2 {
         V2::offer(parent, &needed)?;
         make_directory(&self.directory, DELEGATE)?;
         self.set(limits)
+    }
+
+    fn open(&self) -> Result<Option<OwnedFd>> {
+        let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let shown = || format!("open({}, O_PATH|O_DIRECTORY)", self.directory.display());
+        nix::fcntl::open(&self.directory, how, Mode::empty())
+            .map(Some)
+            .map_err(|errno| Error::call("open the new cgroup", shown(), errno))
     }
 
     fn enter(&self) -> Result<()> {
