@@ -15,44 +15,17 @@
 
 mod support;
 
-#[path = "pages/chapter01.rs"]
-mod chapter01;
-#[path = "pages/chapter02.rs"]
-mod chapter02;
-#[path = "pages/chapter03.rs"]
-mod chapter03;
-#[path = "pages/chapter04.rs"]
-mod chapter04;
-#[path = "pages/chapter05.rs"]
-mod chapter05;
-#[path = "pages/chapter06.rs"]
-mod chapter06;
-#[path = "pages/chapter07.rs"]
-mod chapter07;
-#[path = "pages/others.rs"]
-mod others;
+#[path = "pages/mod.rs"]
+mod pages;
 
 use std::fs;
 use std::path::Path;
 
 use cooperage::workshop::grade::compile;
 use libtest_mimic::Arguments;
+use pages::sessions;
 use support::Who;
 use support::session::Session;
-
-fn sessions() -> Vec<Session> {
-    [
-        chapter01::SESSIONS,
-        chapter02::SESSIONS,
-        chapter03::SESSIONS,
-        chapter04::SESSIONS,
-        chapter05::SESSIONS,
-        chapter06::SESSIONS,
-        chapter07::SESSIONS,
-        others::SESSIONS,
-    ]
-    .concat()
-}
 
 fn main() -> std::process::ExitCode {
     let sessions = sessions();

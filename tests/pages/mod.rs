@@ -1,0 +1,27 @@
+//! What the pages show, page by page.
+
+use crate::support::session::Session;
+
+mod chapter01;
+mod chapter02;
+mod chapter03;
+mod chapter04;
+mod chapter05;
+mod chapter06;
+mod chapter07;
+mod others;
+
+/// All of them.
+pub fn sessions() -> Vec<Session> {
+    [
+        chapter01::SESSIONS,
+        chapter02::SESSIONS,
+        chapter03::SESSIONS,
+        chapter04::SESSIONS,
+        chapter05::SESSIONS,
+        chapter06::SESSIONS,
+        chapter07::SESSIONS,
+        others::SESSIONS,
+    ]
+    .concat()
+}
