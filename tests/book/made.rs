@@ -11,7 +11,12 @@ use crate::support::snapshots;
 
 /// Compares a file with what it should be.
 fn is_made(name: &str, text: &str) {
-    snapshots(&[]).bind(|| insta::assert_snapshot!(name.to_string(), text));
+    let compare = || snapshots(&[]).bind(|| insta::assert_snapshot!(name.to_string(), text));
+    if std::panic::catch_unwind(compare).is_err() {
+        panic!(
+            "{name}.snap is not what the sources say: `INSTA_UPDATE=always cargo test --test book made::` writes it"
+        );
+    }
 }
 
 fn read_main(chapter: u8) -> String {
