@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
@@ -121,6 +122,7 @@ fn trials(built: &BTreeMap<String, compile::Built>) -> Vec<Trial> {
         Trial::test("a_class_is_graded_and_resumed", a_class_is_graded_and_resumed),
         Trial::test("students_edition_builds_and_grades", students_edition_builds_and_grades),
         Trial::test("hostile_programs_are_held", hostile_programs_are_held),
+        Trial::test("the_crate_is_out_of_sight", the_crate_is_out_of_sight),
     ];
     for exercise in exercises() {
         let chapter = exercise.chapter;
@@ -472,6 +474,14 @@ fn a_class_is_graded_and_resumed() -> Outcome {
         &fs::read_to_string(exercise.directory.join("exercise.rs")).expect("readable"),
     );
     hand_in("eve", "fn main() { let x: u8 = \"one\"; another_error() }");
+    // Somebody else's answer, by its path.
+    hand_in(
+        "rob",
+        &format!(
+            "const _: &str = include_str!({:?}); fn main() {{}}",
+            exercise.directory.join("solution.rs")
+        ),
+    );
     let hostile = class.join("mallory");
     fs::create_dir_all(&hostile).expect("writable");
     fs::copy(root().join("tests/hostile/killall.sh"), hostile.join("mine.sh")).expect("readable");
@@ -485,17 +495,23 @@ fn a_class_is_graded_and_resumed() -> Outcome {
     must(line("ada").starts_with("ada,1,20,20,0,"), table.clone())?;
     must(line("\"bob, the second\"").ends_with(",not started"), table.clone())?;
     must(
-        line("eve").starts_with("eve,1,0,20,0,,") && line("eve").ends_with("does not compile"),
+        line("eve").starts_with("eve,1,0,20,0,,") && line("eve").ends_with("could not be built"),
         table.clone(),
     )?;
     must(line("mallory").starts_with("mallory,1,0,"), table.clone())?;
+    must(
+        line("rob").starts_with("rob,1,0,20,0,,") && line("rob").ends_with("could not be built"),
+        table.clone(),
+    )?;
+    let rob = fs::read_to_string(output.join("rob.json")).map_err(|error| error.to_string())?;
+    must(rob.contains("an exercise is one file"), rob)?;
     let eve = fs::read_to_string(output.join("eve.json")).map_err(|error| error.to_string())?;
     must(eve.contains("mismatched types") != eve.contains("another_error`"), "the first error and no other")?;
     let again = String::from_utf8_lossy(&grade(&args).stdout).into_owned();
-    must(again.contains("4 submissions, 0 graded now"), again)?;
+    must(again.contains("5 submissions, 0 graded now"), again)?;
     fs::remove_file(output.join("ada.json")).map_err(|error| error.to_string())?;
     let again = String::from_utf8_lossy(&grade(&args).stdout).into_owned();
-    must(again.contains("4 submissions, 1 graded now"), again)
+    must(again.contains("5 submissions, 1 graded now"), again)
 }
 
 fn students_edition_builds_and_grades() -> Outcome {
@@ -533,6 +549,17 @@ fn students_edition_builds_and_grades() -> Outcome {
     Ok(())
 }
 
+/// Not only chapters/: tests/programs/ has answers too, and .git every file that ever was.
+fn the_crate_is_out_of_sight() -> Outcome {
+    let place = place();
+    let program = place.path().join("look.sh");
+    let script = format!("#!/bin/sh\necho looked\nfind '{}' -type f\n", root().display());
+    fs::write(&program, script).expect("writable");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+    let report = graded(1, &program)?.to_string();
+    must(report.contains("looked") && !report.contains(&*root().to_string_lossy()), report)
+}
+
 /// What of a check could stay behind on the machine.
 fn machine() -> (String, Vec<String>, BTreeSet<PathBuf>, String) {
     let mut cgroups = BTreeSet::new();
@@ -560,6 +587,7 @@ fn hostile_programs_are_held() -> Outcome {
         ("bomb", "processes"),
         ("fill", "filled the disk"),
         ("killparent", "SIGKILL"),
+        ("stopparent", "SIGSTOP"),
         ("killall", "SIGKILL"),
         ("umountall", "unmounted"),
         ("forge", ""),

@@ -154,7 +154,7 @@ fn submissions(args: &Args, root: &Path, exercises: &[Exercise]) -> Result<Vec<S
         let _ = compile::own(root, &["witness"]);
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let one = Submission { program: Ok(path), name, source: None, hide: None };
+    let one = Submission { program: Ok(path), name, source: None, hide: Vec::new() };
     Ok(vec![one; exercises.len()])
 }
 

@@ -34,8 +34,8 @@ pub struct Submission {
     pub name: String,
     /// Its source, if that is known: it tells what is still a `todo!()`.
     pub source: Option<String>,
-    /// A directory to hide from it, besides those of the crate: other students' work.
-    pub hide: Option<PathBuf>,
+    /// Directories to hide from it, besides the crate itself: other students' work, and their grades.
+    pub hide: Vec<PathBuf>,
 }
 
 impl Grader {
@@ -73,7 +73,7 @@ impl Grader {
             if is_todo(submission, task) {
                 done.insert(&task.id, result(task, Verdict::NotStarted, "not started"));
             } else if program.is_none() {
-                done.insert(&task.id, result(task, Verdict::Fail, "the program does not compile"));
+                done.insert(&task.id, result(task, Verdict::Fail, "the program could not be built"));
             }
         }
         // Round after round, all tasks whose base is known.
@@ -114,7 +114,7 @@ impl Grader {
                         scope.spawn(move || {
                             early.unwrap_or_else(|| match program {
                                 Some(program) => self.task(exercise, task, program, submission),
-                                None => result(task, Verdict::Fail, "the program does not compile"),
+                                None => result(task, Verdict::Fail, "the program could not be built"),
                             })
                         }),
                     ));
@@ -142,7 +142,8 @@ impl Grader {
                 return result(task, Verdict::Blocked, reason);
             }
         }
-        let mut hide = vec![self.root.join("target"), self.root.join("chapters")];
+        // Answers are not in chapters/ alone: they are in tests/, and in the history below .git.
+        let mut hide = vec![self.root.clone()];
         hide.extend(submission.hide.clone());
         hide.retain(|path| path.is_dir());
         let job = Job {
@@ -232,7 +233,7 @@ pub fn own_exercises(root: &Path, exercises: &[Exercise]) -> Result<Vec<Submissi
     for (exercise, name) in exercises.iter().zip(names) {
         let program = built.remove(&name).unwrap_or_else(|| Err("cargo did not build it".to_string()));
         let source = fs::read_to_string(exercise.directory.join("exercise.rs")).ok();
-        submissions.push(Submission { program, name, source, hide: None });
+        submissions.push(Submission { program, name, source, hide: Vec::new() });
     }
     Ok(submissions)
 }

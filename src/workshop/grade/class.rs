@@ -28,7 +28,6 @@ struct Record {
 /// One student's work, as it was found.
 struct Found {
     name: String,
-    directory: PathBuf,
     fingerprint: String,
     /// Its source for each chapter; or an executable for all.
     files: BTreeMap<u8, PathBuf>,
@@ -81,6 +80,7 @@ pub fn grade(
     bar.set_message("grading");
 
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let hide = [directory.clone(), output.clone()];
     let queue = Mutex::new(waiting.iter());
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|scope| {
@@ -89,7 +89,7 @@ pub fn grade(
                 loop {
                     let next = queue.lock().ok().and_then(|mut queue| queue.next().copied());
                     let Some(found) = next else { return };
-                    let record = one(grader, exercises, found, &programs, &directory);
+                    let record = one(grader, exercises, found, &programs, &hide);
                     if let Err(error) = write(&json(&output, found), &record)
                         && let Ok(mut failed) = failed.lock()
                     {
@@ -144,7 +144,6 @@ fn find(grader: &Grader, exercises: &[Exercise], directory: &Path) -> Result<Fou
     grader.hash(&mut hasher);
     Ok(Found {
         name: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        directory: directory.to_path_buf(),
         fingerprint: format!("{:016x}", hasher.finish()),
         files,
         executable,
@@ -187,7 +186,7 @@ fn one(
     exercises: &[Exercise],
     found: &Found,
     programs: &BTreeMap<String, compile::Built>,
-    class: &Path,
+    hide: &[PathBuf],
 ) -> Record {
     let mut reports = Vec::new();
     for exercise in exercises {
@@ -205,9 +204,7 @@ fn one(
             None => format!("exercise{:02}", exercise.chapter),
         };
         let source = file.and_then(|file| fs::read_to_string(file).ok());
-        // An executable may need what is beside it; a program that was built needs nothing here.
-        let hide = if found.directory.starts_with(class) { Some(class.to_path_buf()) } else { None };
-        reports.push(grader.grade(exercise, &Submission { program, name, source, hide }));
+        reports.push(grader.grade(exercise, &Submission { program, name, source, hide: hide.to_vec() }));
     }
     Record { submission: found.name.clone(), fingerprint: found.fingerprint.clone(), reports }
 }
@@ -233,7 +230,7 @@ fn write_csv(output: &Path, all: &[Found]) -> Result<()> {
                 tasks.map(|task| task.id.as_str()).collect::<Vec<_>>().join(" ")
             };
             let note = if report.build_error.is_some() {
-                "does not compile"
+                "could not be built"
             } else if report.is_untouched() {
                 "not started"
             } else {

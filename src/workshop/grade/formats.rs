@@ -60,7 +60,7 @@ pub fn gradescope(reports: &[Report]) -> Result<String> {
             line.push_str(&format!("; {} more could not be graded here", report.blocked_points));
         }
         if let Some(error) = &report.build_error {
-            line.push_str(&format!("\nIt does not compile. The compiler's first error:\n{error}"));
+            line.push_str(&format!("\nIt could not be built. The first error:\n{error}"));
         }
         said.push(line);
     }

@@ -260,7 +260,7 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
     let out = reader(child.stdout.take());
     let err = reader(child.stderr.take());
-    let in_time = wait(&mut child, BOUND);
+    let ending = wait(&mut child, BOUND);
     let status = child.wait()?;
     let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
     let mine = |line: &str| line.strip_prefix(&job.nonce).map(|rest| rest.trim().to_string());
@@ -278,21 +278,27 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     let signal = status.signal().or_else(|| status.code().filter(|code| *code > 128).map(|code| code - 128));
     let name = signal.and_then(|signal| Signal::try_from(signal).ok());
     let name = name.map_or_else(|| status.to_string(), |name| name.to_string());
-    Ok(Outcome::Fail(if in_time {
-        Failure::new(
+    let lives = "the process that started the program lives on, and can go on";
+    let own = "a container that ends may only end its own processes";
+    Ok(Outcome::Fail(match ending {
+        Ending::InTime => Failure::new(
             ran,
-            "the process that started the program lives on",
+            lives,
             format!("it was ended by {name}"),
-            "the program has killed its parent, or every process on its host: a container that ends may only end \
-             its own processes",
-        )
-    } else {
-        Failure::new(
+            format!("the program has killed its parent, or every process on its host: {own}"),
+        ),
+        Ending::Stopped => Failure::new(
+            ran,
+            lives,
+            "it was stopped by SIGSTOP",
+            "the program has stopped its parent: only a shell, by job control, stops what is its own",
+        ),
+        Ending::Late => Failure::new(
             ran,
             format!("the check ends within {} s", BOUND.as_secs()),
             "it did not",
-            "the program holds up the process that started it: it hangs again and again, or has stopped its parent",
-        )
+            "the program holds up the process that started it: it hangs again and again",
+        ),
     }))
 }
 
@@ -306,20 +312,53 @@ fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<S
     })
 }
 
-/// Waits for the lab to end; ends it when it takes too long. False if it did.
-fn wait(child: &mut Child, bound: Duration) -> bool {
+/// The process of the check in this lab, if it has been stopped by SIGSTOP: nothing in its lab will let it go
+/// on. See proc_pid_stat(5).
+fn stopped(lab: u32) -> Option<Pid> {
+    let file = |pid: &str, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let children = |pid: &str| -> Vec<String> {
+        file(pid, &format!("task/{pid}/children")).split_whitespace().map(str::to_string).collect()
+    };
+    let checks = children(&lab.to_string()).iter().flat_map(|init| children(init)).collect::<Vec<_>>();
+    let is_stopped = |pid: &&String| {
+        let stat = file(pid, "stat");
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
+        state == Some(true) && file(pid, "cmdline").ends_with("@check\0")
+    };
+    checks.iter().find(is_stopped)?.parse().ok().map(Pid::from_raw)
+}
+
+/// How a check's lab has ended.
+#[derive(PartialEq)]
+enum Ending {
+    InTime,
+    Late,
+    Stopped,
+}
+
+/// Waits for the lab to end; ends it when it takes too long, or can't go on.
+fn wait(child: &mut Child, bound: Duration) -> Ending {
     let start = Instant::now();
-    let mut told = false;
+    let mut ending = Ending::InTime;
+    let mut looked = start;
     loop {
         match child.try_wait() {
             Ok(None) => {}
-            _ => return !told,
+            _ => return ending,
         }
         if start.elapsed() > bound + Duration::from_secs(8) {
             let _ = child.kill();
-        } else if start.elapsed() > bound && !told {
-            told = true;
-            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+        } else if ending == Ending::InTime {
+            if start.elapsed() > bound {
+                ending = Ending::Late;
+                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            } else if looked.elapsed() > Duration::from_millis(200) {
+                looked = Instant::now();
+                if let Some(check) = stopped(child.id()) {
+                    ending = Ending::Stopped;
+                    let _ = kill(check, Signal::SIGKILL);
+                }
+            }
         }
         std::thread::sleep(Duration::from_millis(3));
     }

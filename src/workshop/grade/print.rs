@@ -16,7 +16,7 @@ pub fn report(report: &Report) -> String {
     let points = format!("{} of {} points", report.score, report.max_score);
     let _ = writeln!(text, "{}\n", between(&title, &points).bold());
     if let Some(error) = &report.build_error {
-        let _ = writeln!(text, "  It does not compile. The compiler's first error:\n");
+        let _ = writeln!(text, "  It could not be built. The first error:\n");
         for line in error.lines() {
             let _ = writeln!(text, "    {line}");
         }
@@ -125,7 +125,7 @@ pub fn progress(report: &Report) -> String {
     let filled = (report.score * BAR).checked_div(report.max_score).unwrap_or(0);
     let bar = format!("{}{}", "#".repeat(filled as usize), ".".repeat((BAR - filled) as usize));
     let note = match report {
-        Report { build_error: Some(_), .. } => "does not compile".to_string(),
+        Report { build_error: Some(_), .. } => "could not be built".to_string(),
         _ if report.max_score == 0 => "blocked".to_string(),
         _ if report.is_untouched() => "not started".to_string(),
         _ if report.is_done() => "done".to_string(),
