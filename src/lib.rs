@@ -4,9 +4,12 @@
 //! [`workshop`] is what it is built with: the command line, the narration, the errors, the root
 //! filesystem, the lab and the doctor.
 //!
+//! [`breakout`] attacks what was built.
+//!
 //! The plot, that is the order in which a container is put together, is not here: it stands in
 //! `chapters/NN-name/main.rs`.
 
+pub mod breakout;
 pub mod container;
 pub mod workshop;
 

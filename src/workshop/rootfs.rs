@@ -193,6 +193,13 @@ fn assembled() -> Result<Rootfs> {
     Err(Error::new(STEP, refused.join("\n          ")).remedy(remedy))
 }
 
+/// Copies a program of this machine into a root filesystem at `at`, with the shared libraries that it loads.
+pub fn add_program(root: &Path, program: &Path, at: &Path) -> Result<()> {
+    let mut tree = Tree { root: root.to_path_buf() };
+    tree.copy(program, at)?;
+    tree.libraries(program).map_err(|reason| Error::new(format!("copy {}", program.display()), reason))
+}
+
 // ---- What to make it of
 
 /// What the root filesystem is to be made of.

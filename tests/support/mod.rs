@@ -70,6 +70,9 @@ impl Case {
 /// Not a feature of the machine but of whoever runs the tests.
 pub const ANOTHER_USER: &str = "another-user";
 
+/// Not a feature of the machine either: whoever runs the tests is root.
+pub const ROOT_ITSELF: &str = "root-itself";
+
 const CASE: &str = "COOPERAGE_TEST_CASE";
 
 /// The case that this process is to run, where it runs one: `NAME::root` or `NAME::user`.
@@ -135,7 +138,10 @@ fn missing(
     if needs.contains(&ANOTHER_USER) && who == Who::User && !nix::unistd::geteuid().is_root() {
         return Some(("needs root, to start several programs as one other user".into(), required == "all"));
     }
-    for need in needs.into_iter().filter(|need| *need != ANOTHER_USER) {
+    if needs.contains(&ROOT_ITSELF) && !nix::unistd::geteuid().is_root() {
+        return Some(("needs root, whose containers are to be looked at".into(), required == "all"));
+    }
+    for need in needs.into_iter().filter(|need| ![ANOTHER_USER, ROOT_ITSELF].contains(need)) {
         let lack = known.entry(need).or_insert_with(|| match doctor::check(need) {
             Ok(_) => None,
             Err(error) => {

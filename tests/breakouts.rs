@@ -1,0 +1,205 @@
+//! The attacks on the chapters' containers: which of them gets out of which, as a table that is a snapshot; that
+//! they obey nobody outside a lab, end in time, and leave the machine as it was.
+
+#![allow(clippy::panic)] // that is how a test fails
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use cooperage::breakout::cell::{Cell, Outcome};
+use cooperage::breakout::{ATTACKS, Attack, CHAPTERS, End, table};
+use support::{Case, ROOT, ROOT_ITSELF, USER, snapshots};
+
+fn main() -> std::process::ExitCode {
+    support::on_the_machine(vec![
+        Case::new("matrix", ROOT, |_| matrix("root", root())).needs(&[ROOT_ITSELF]),
+        Case::new("matrix", USER, |_| matrix("user", user())),
+        Case::new("rows_for_the_pages", ROOT, |_| rows_for_the_pages()).needs(&[ROOT_ITSELF]),
+        Case::new("each_attack_ends_where_it_says", ROOT, |_| each_ends_where_it_says())
+            .needs(&[ROOT_ITSELF]),
+        Case::new("obeys_nobody_outside_a_lab", ROOT, |_| obeys_nobody_outside_a_lab()),
+        Case::new("ends_in_time", ROOT, |_| ends_in_time()),
+        Case::new("wrong_command_lines", ROOT, |_| wrong_command_lines()),
+    ])
+}
+
+/// The program, which takes the chapters as they are built, as tests do everywhere.
+fn breakout(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_breakout"));
+    command.args(arguments).env_remove("CARGO").env("NO_COLOR", "1").stdin(Stdio::null());
+    command.output().expect("it starts")
+}
+
+fn cells(arguments: &[&str]) -> Vec<Cell> {
+    let Output { stdout, stderr, .. } = breakout(&[arguments, &["--format", "json"]].concat());
+    let said = String::from_utf8_lossy(&stderr);
+    serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
+}
+
+fn root() -> &'static [Cell] {
+    static CELLS: OnceLock<Vec<Cell>> = OnceLock::new();
+    CELLS.get_or_init(|| {
+        let before = Machine::settled();
+        let cells = cells(&["matrix"]);
+        assert_eq!(Machine::now(), before, "the machine is not as it was");
+        cells
+    })
+}
+
+fn user() -> &'static [Cell] {
+    static CELLS: OnceLock<Vec<Cell>> = OnceLock::new();
+    CELLS.get_or_init(|| {
+        let before = Machine::settled();
+        let cells = cells(&["matrix", "--user"]);
+        assert_eq!(Machine::now(), before, "the machine is not as it was");
+        cells
+    })
+}
+
+fn matrix(who: &str, cells: &[Cell]) {
+    for cell in cells {
+        assert_ne!(
+            cell.outcome,
+            Outcome::Error,
+            "{} against chapter {}: {}",
+            cell.attack,
+            cell.chapter,
+            cell.text
+        );
+    }
+    assert_eq!(cells.len(), ATTACKS.len() * usize::from(CHAPTERS));
+    snapshots(&[]).bind(|| insta::assert_snapshot!(format!("breakouts-{who}"), table::markdown(cells)));
+}
+
+fn rows_for_the_pages() {
+    for chapter in 1..=CHAPTERS {
+        let rows = table::chapter(root(), user(), chapter);
+        snapshots(&[]).bind(|| insta::assert_snapshot!(format!("breakouts-chapter{chapter:02}"), rows));
+    }
+}
+
+/// The chapter that is said to stop an attack does, and all after it; and before, it works.
+fn each_ends_where_it_says() {
+    for attack in ATTACKS {
+        let worked = |from: u8, to: u8| {
+            let escaped = |cell: &&Cell| {
+                cell.attack == attack.name
+                    && cell.outcome == Outcome::Escaped
+                    && (from..=to).contains(&cell.chapter)
+            };
+            root().iter().chain(user()).filter(escaped).count()
+        };
+        let Attack { name, end, .. } = attack;
+        match *end {
+            End::Chapter(number) => {
+                assert!(worked(1, number - 1) > 0, "{name} never worked before chapter {number}");
+                assert_eq!(worked(number, CHAPTERS), 0, "{name} still works in or after chapter {number}");
+            }
+            End::Later(number) => {
+                assert!(number > CHAPTERS, "{name}: chapter {number} is there");
+                assert!(worked(CHAPTERS, CHAPTERS) > 0, "{name} does not work against chapter {CHAPTERS}");
+            }
+            End::Never => assert_eq!(worked(1, CHAPTERS), 0, "{name} works"),
+        }
+        assert!(!attack.because.is_empty() && !attack.won.is_empty() && !attack.title.is_empty(), "{name}");
+    }
+}
+
+fn obeys_nobody_outside_a_lab() {
+    for attack in ATTACKS {
+        let output = breakout(&["@attack", attack.name, "ticket="]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(125), 0), "{}: {said}", attack.name);
+        assert!(said.contains("not an arena"), "{}: {said}", attack.name);
+    }
+    let output = breakout(&["@arena"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this is not a lab"));
+    assert!(!Path::new("/tmp/arena").exists());
+}
+
+fn ends_in_time() {
+    let cells = cells(&["sleeper", "--chapter", "7"]);
+    assert_eq!((cells.len(), cells[0].outcome), (1, Outcome::Error), "{cells:?}");
+    assert!(cells[0].text.contains("it took too long"), "{cells:?}");
+}
+
+fn wrong_command_lines() {
+    for arguments in
+        [&["no-such-attack"][..], &["matrix", "--chapter", "8"], &[], &["matrix", "--format", "xml"]]
+    {
+        let output = breakout(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");
+    }
+    let list = breakout(&["list"]);
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert_eq!(list.lines().count(), ATTACKS.len(), "{list}");
+}
+
+/// What an attack that got out of its lab as well could have changed.
+#[derive(Debug, PartialEq, Eq)]
+struct Machine {
+    mounts: String,
+    links: String,
+    names: Vec<String>,
+    settings: Vec<String>,
+    ipc: Vec<String>,
+    files: Vec<(PathBuf, u64, u32)>,
+}
+
+impl Machine {
+    /// After what is made once and kept: the root filesystem.
+    fn settled() -> Machine {
+        assert_eq!(cells(&["chroot", "--chapter", "1"]).len(), 1);
+        Machine::now()
+    }
+
+    fn now() -> Machine {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let device = |line: &str| line.split(':').next().unwrap_or_default().trim().to_string();
+        let built = Path::new(env!("CARGO_BIN_EXE_breakout")).parent().expect("it is in a directory");
+        let mut files = Vec::new();
+        let mut note = |path: PathBuf| {
+            if let Ok(found) = fs::symlink_metadata(&path) {
+                files.push((path, found.len() ^ found.mtime() as u64, found.permissions().mode()));
+            }
+        };
+        for number in 1..=CHAPTERS {
+            note(built.join(format!("chapter{number:02}")));
+        }
+        for entry in fs::read_dir(built.join("../cooperage")).into_iter().flatten().flatten() {
+            for name in ["etc/motd", "etc/passwd", "usr/bin/busybox", "usr/bin/witness", "breakout-node"] {
+                note(entry.path().join(name));
+            }
+        }
+        files.sort();
+        let ours =
+            |text: String, word: &str| text.lines().filter(|line| line.contains(word)).count().to_string();
+        Machine {
+            mounts: read("/proc/self/mountinfo"),
+            links: read("/proc/net/dev").lines().skip(2).map(device).collect::<Vec<_>>().join(" "),
+            names: vec![read("/proc/sys/kernel/hostname"), read("/etc/hostname")],
+            settings: [
+                "kernel/core_pattern",
+                "net/ipv4/ip_default_ttl",
+                "net/ipv4/ip_forward",
+                "kernel/shmmax",
+            ]
+            .iter()
+            .map(|name| read(&format!("/proc/sys/{name}")))
+            .collect(),
+            ipc: vec![
+                ours(read("/proc/sysvipc/shm"), &format!(" {} ", cooperage::breakout::victim::KEY)),
+                ours(read("/proc/net/unix"), "@cooperage-canary"),
+                Path::new("/dev/shm/cooperage-canary").exists().to_string(),
+            ],
+            files,
+        }
+    }
+}
