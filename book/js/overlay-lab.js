@@ -194,7 +194,7 @@ const IMAGE = [
     ["bin", { kind: "dir" }],
     ["bin/sh", { kind: "file", text: "a shell" }],
     ["etc", { kind: "dir" }],
-    ["etc/hosts", { kind: "file", text: "127.0.0.1 localhost" }],
+    ["etc/hosts", { kind: "file", text: "localhost" }],
     ["etc/motd", { kind: "file", text: "welcome" }],
     ["srv", { kind: "dir" }],
 ];
