@@ -98,6 +98,7 @@ impl Ledger {
     }
 }
 
+// ANCHOR: ledger-end
 impl Drop for Ledger {
     /// The end: what was made last is undone first. A page with something that could not be undone is
     /// kept, and the next run tries again.
@@ -108,12 +109,14 @@ impl Drop for Ledger {
         }
     }
 }
+// ANCHOR_END: ledger-end
 
 /// Clears up after dead runtimes, and says what there was.
 pub fn sweep() -> Result<Vec<String>> {
     sweep_locked(&lock(LEDGER)?)
 }
 
+// ANCHOR: ledger-sweep
 fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     for path in list(&pages()?) {
@@ -137,6 +140,7 @@ fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
     }
     Ok(swept)
 }
+// ANCHOR_END: ledger-sweep
 
 /// The runtimes of this user that are alive.
 pub fn living() -> Result<Vec<Pid>> {

@@ -26,6 +26,7 @@ impl Terminal {
         ours.then_some(Terminal { group })
     }
 
+    // ANCHOR: terminal-take
     /// Called by the child: makes a process group and brings it into the foreground.
     pub fn take() -> Result<()> {
         setpgid(Pid::from_raw(0), Pid::from_raw(0))
@@ -33,6 +34,7 @@ impl Terminal {
         tcsetpgrp(stdin(), getpid())
             .map_err(|errno| Error::call("take the terminal", "ioctl(0, TIOCSPGRP)", errno))
     }
+    // ANCHOR_END: terminal-take
 
     /// Called by the runtime at the end.
     pub fn give_back(&self) {
