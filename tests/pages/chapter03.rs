@@ -111,8 +111,7 @@ pub const SESSIONS: &[Session] = &[
             "alias without=\"strace -f -o /dev/null -e inject=umount2:retval=0\"",
             "without target/debug/chapter03 ls -d /Cargo.toml",
             "without target/debug/chapter03 ls -d /..$PWD/Cargo.toml",
-            "without target/debug/chapter03 sh -c 'grep -c . /proc/mounts'",
-            "target/debug/chapter03 sh -c 'grep -c . /proc/mounts'",
+            "target/debug/chapter03 ls -d /..$PWD/Cargo.toml",
         ],
     )
     .needs(&["strace"]),
