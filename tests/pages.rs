@@ -36,7 +36,7 @@ fn main() -> std::process::ExitCode {
         }
         build_the_broken(&sessions);
     }
-    support::main(sessions.iter().map(|session| session.case(play)).collect())
+    support::main(sessions.iter().map(|session| session.case(play)).chain(pages::others()).collect())
 }
 
 fn play(_: Who) {

@@ -528,6 +528,7 @@ pub fn snapshots_are_made_and_shown(sessions: &[crate::support::session::Session
     made.extend((2..=7).map(|chapter| format!("page-diff-{chapter:02}")));
     made.extend((1..=7).map(|chapter| format!("page-exercises-{chapter:02}")));
     made.insert("page-system-calls".into());
+    made.extend(super::pages::others().iter().map(|case| case.name.to_string()));
     for name in &made {
         faults.unless(shown.contains(name), || format!("no page shows {name}"));
     }

@@ -109,10 +109,13 @@ pub fn system_calls() {
             }
         }
     }
+    // Told where cgroups are of version 2 alone; its function is in a file of chapter 1's.
+    let why = "make the process that becomes the container, in its cgroup from the start (since Linux 5.7)";
+    rows.entry("clone3".into()).or_insert_with(|| Row { chapter: Some(6), why: why.into() });
     // Those that only some options need are told in no snapshot. Their files say which chapter they are of.
     let wrappers = fs::read_to_string(root().join("src/container/sys.rs")).expect("readable");
     for (name, function, doc) in wrappers_of(&wrappers) {
-        rows.entry(name).or_insert_with(|| Row { chapter: first_chapter_with(&function), why: doc });
+        rows.entry(name).or_insert_with(|| first_use(&function, doc));
     }
     let mut text = String::from("| system call | chapter | what it is first made for |\n|---|---|---|\n");
     for (name, row) in &rows {
@@ -136,7 +139,7 @@ fn wrappers_of(source: &str) -> Vec<(String, String, String)> {
         if let Some(comment) = line.strip_prefix("///") {
             doc.push_str(comment);
         } else {
-            if let Some(rest) = line.strip_prefix("pub fn ")
+            if let Some(rest) = line.strip_prefix("pub unsafe fn ").or(line.strip_prefix("pub fn "))
                 && let Some((call, said)) = doc.trim().split_once("(2)")
                 && is_name(call)
             {
@@ -150,16 +153,25 @@ fn wrappers_of(source: &str) -> Vec<(String, String, String)> {
     found
 }
 
-/// The first chapter of a file in src/container/ that calls the function, as its first line says.
-fn first_chapter_with(function: &str) -> Option<u8> {
-    let mut chapters = Vec::new();
+/// The first chapter of a file in src/container/ that calls the function, as the file's first line says; and the reason
+/// that it gives, or else what the function's own comment says.
+fn first_use(function: &str, doc: String) -> Row {
+    let mut found = Row { chapter: None, why: doc };
+    let call = format!("sys::{function}(");
     for path in super::files_below(&root().join("src/container"), "rs") {
         let text = fs::read_to_string(&path).expect("readable");
-        if text.contains(&format!("sys::{function}(")) {
-            let first = text.lines().next().unwrap_or_default();
-            let number = first.strip_prefix("//! Chapter").map(|rest| rest.trim_start_matches(['s', ' ']));
-            chapters.extend(number.and_then(|rest| rest.get(..1)).and_then(|digit| digit.parse::<u8>().ok()));
+        let Some((_, after)) = text.split_once(&call) else { continue };
+        let first = text.lines().next().unwrap_or_default();
+        let number = first.strip_prefix("//! Chapter").map(|rest| rest.trim_start_matches(['s', ' ']));
+        let chapter = number.and_then(|rest| rest.get(..1)).and_then(|digit| digit.parse::<u8>().ok());
+        let Some(chapter) = chapter.filter(|chapter| found.chapter.is_none_or(|other| *chapter < other))
+        else {
+            continue;
+        };
+        found.chapter = Some(chapter);
+        if let Some((why, _)) = after.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+            found.why = why.to_string();
         }
     }
-    chapters.into_iter().min()
+    found
 }

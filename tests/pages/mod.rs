@@ -1,5 +1,6 @@
 //! What the pages show, page by page.
 
+use crate::support::Case;
 use crate::support::session::Session;
 
 mod chapter01;
@@ -10,6 +11,7 @@ mod chapter05;
 mod chapter06;
 mod chapter07;
 mod others;
+mod system_calls;
 
 /// All of them.
 pub fn sessions() -> Vec<Session> {
@@ -24,4 +26,9 @@ pub fn sessions() -> Vec<Session> {
         others::SESSIONS,
     ]
     .concat()
+}
+
+/// What is made for pages and is no session.
+pub fn others() -> Vec<Case> {
+    system_calls::cases()
 }
