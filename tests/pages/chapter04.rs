@@ -79,7 +79,7 @@ pub const SESSIONS: &[Session] = &[
             "~ wait_for pgrep -P $! sleep",
             "pid=$(pgrep -P $!)",
             "nsenter --target $pid --uts sh -c 'hostname; pwd'",
-            "nsenter --target $pid --all sh -c 'hostname; pwd; ps'",
+            "nsenter --target $pid --all ps",
         ],
     ),
     // Break it.

@@ -104,7 +104,7 @@ pub fn foreign(
     let mut built = one_by_one(&names, command)?;
     for (name, path) in files {
         if let Some(result) = built.get_mut(name) {
-            of_one_file(result, root, path);
+            of_one_file(result, directory, path);
         }
     }
     Ok(built)
