@@ -93,7 +93,6 @@ pub const SESSIONS: &[Session] = &[
             "grep -e overlay -e rootfs /proc/self/mountinfo || echo nothing is left",
         ],
     ),
-    Session::new("page03-shared", &["mount --make-rshared /", "findmnt -no PROPAGATION /"]),
     // One call removed: what is mounted inside is mounted outside as well.
     Session::new(
         "page03-no-private",
