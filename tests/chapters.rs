@@ -6,6 +6,8 @@ mod support;
 
 #[path = "chapters/cgroups.rs"]
 mod cgroups;
+#[path = "chapters/cgroups_v2.rs"]
+mod cgroups_v2;
 #[path = "chapters/ending.rs"]
 mod ending;
 #[path = "chapters/errors.rs"]
@@ -36,6 +38,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(names::cases());
     cases.extend(network::cases());
     cases.extend(cgroups::cases());
+    cases.extend(cgroups_v2::cases());
     cases.extend(ending::cases());
     cases.extend(errors::cases());
     cases.extend(explain::cases());

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::errors::Result;
 use super::explain;
-use crate::container::cgroup::{Cpus, Limits, Memory, limits};
+use crate::container::cgroup::{Cpus, Limits, Memory, WriteRate, limits};
 use crate::container::network;
 use crate::container::process::Status;
 use crate::container::uts::Hostname;
@@ -87,12 +87,21 @@ pub struct Resources {
     /// Limit of processes and threads, -1 for none
     #[arg(long, value_name = "N", value_parser = limits::parse_pids, allow_negative_numbers = true)]
     pids_limit: Option<u32>,
+
+    /// Limit of bytes written to a disk in a second, such as /dev/sda:1mb
+    #[arg(long, value_name = "DEVICE:RATE")]
+    device_write_bps: Vec<WriteRate>,
 }
 
 impl Resources {
     /// The limits that were asked for.
     pub fn limits(&self) -> Limits {
-        Limits { memory: self.memory, cpus: self.cpus, pids: self.pids_limit.filter(|&pids| pids > 0) }
+        Limits {
+            memory: self.memory,
+            cpus: self.cpus,
+            pids: self.pids_limit.filter(|&pids| pids > 0),
+            writes: self.device_write_bps.clone(),
+        }
     }
 }
 

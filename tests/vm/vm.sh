@@ -14,6 +14,7 @@
 # VM_KERNEL   the package that depends on the newest kernel    the cloud kernel, or Ubuntu's virtual one
 # VM_MEM      memory in MiB                                    2048
 # VM_CPUS     processors                                       2
+# VM_FILES    a directory in which to unpack the tar archive that the command writes to /dev/ttyS3    none
 # VM_TIMEOUT  seconds until it is ended by force               none for a shell, 3600 for a command
 set -euo pipefail
 
@@ -84,7 +85,8 @@ fi
     echo
 } >"$run/command"
 
-# The machine's first process. The three serial ports are the kernel's messages, the command's output, and its status.
+# The machine's first process. The four serial ports are the kernel's messages, the command's output, its status, and the
+# files that it hands out.
 # Directories that a process of ours has in memory (/run, /dev/shm) are new and empty there; so is /tmp, unless what is
 # to be run is in it.
 fresh='/run /dev/shm'
@@ -134,6 +136,7 @@ done
 \$b hostname vm
 \$b ip link set lo up
 for m in loop tun; do \$b modprobe \$m; done
+\$b stty -F /dev/ttyS3 raw
 for link in fd:/proc/self/fd stdin:/proc/self/fd/0 stdout:/proc/self/fd/1 stderr:/proc/self/fd/2; do
     \$b ln -sn \${link#*:} /dev/\${link%%:*} 2>/dev/null
 done
@@ -165,7 +168,8 @@ qemu=(timeout --foreground -k 5 "$timeout" qemu-system-x86_64 "${accelerator[@]}
     -nodefaults -display none -no-reboot
     -chardev "socket,id=share,path=$run/share" -device vhost-user-fs-pci,chardev=share,tag=host
     -chardev stdio,id=terminal,signal=off
-    -serial "file:$run/kernel.log" -serial chardev:terminal -serial "file:$run/status" -kernel "$kernel"
+    -serial "file:$run/kernel.log" -serial chardev:terminal -serial "file:$run/status" -serial "file:$run/files"
+    -kernel "$kernel"
     -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init")
 if [ "$interactive" ]; then
     "${qemu[@]}" || :
@@ -179,4 +183,5 @@ if [ -z "$status" ]; then
     tail -n 25 "$run/kernel.log" >&2 || :
     fail "it ended without a status"
 fi
+if [ -n "${VM_FILES:-}" ] && [ -s "$run/files" ]; then tar -x -C "$VM_FILES" -f "$run/files"; fi
 exit "$status"

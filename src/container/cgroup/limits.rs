@@ -1,7 +1,13 @@
-//! Limits as Docker writes them: `--memory 64m`, `--cpus 0.5`, `--pids-limit 100`.
+//! Limits as Docker writes them: `--memory 64m`, `--cpus 0.5`, `--pids-limit 100`,
+//! `--device-write-bps /dev/sda:1mb`.
 
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
 use std::str::FromStr;
+
+use nix::sys::stat::{major, minor};
 
 use crate::workshop::errors::{Error, Result};
 
@@ -14,12 +20,14 @@ pub struct Limits {
     pub cpus: Option<Cpus>,
     /// Processes and threads.
     pub pids: Option<u32>,
+    /// What may be written to a disk in a second.
+    pub writes: Vec<WriteRate>,
 }
 
 impl Limits {
     /// Is there no limit at all?
     pub fn are_none(&self) -> bool {
-        self.memory.is_none() && self.cpus.is_none() && self.pids.is_none()
+        self.memory.is_none() && self.cpus.is_none() && self.pids.is_none() && self.writes.is_empty()
     }
 
     /// Refuses what this machine cannot give.
@@ -57,33 +65,39 @@ impl Memory {
 impl FromStr for Memory {
     type Err = String;
 
-    /// A number with a unit b, k, m, g or t, in powers of 1024; `64m`, `64MB`, `64MiB`, `1.5g`.
+    /// Such as 64m.
     fn from_str(text: &str) -> Result<Memory, String> {
-        let wrong = || format!("{text:?} is not a size: write a number and b, k, m or g, such as 64m");
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let unit = text[digits..].to_ascii_lowercase();
-        let unit = match unit.as_str() {
-            "b" => "",
-            unit => unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(unit),
-        };
-        let factor = match unit {
-            "" => 1.0,
-            "k" => 1024.0,
-            "m" => 1024.0 * 1024.0,
-            "g" => 1024.0 * 1024.0 * 1024.0,
-            "t" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
-        let bytes = number * factor;
-        if bytes > i64::MAX as f64 {
-            return Err(format!("{text:?} is more memory than there can be"));
-        }
-        if (bytes as u64) < Memory::LEAST {
+        let bytes = parse_size(text)?;
+        if bytes < Memory::LEAST {
             return Err(format!("{text:?} is too little: the least is 6m"));
         }
-        Ok(Memory(bytes as u64))
+        Ok(Memory(bytes))
     }
+}
+
+/// A number with a unit b, k, m, g or t, in powers of 1024; `64m`, `64MB`, `64MiB`, `1.5g`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size: write a number and b, k, m or g, such as 64m");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let unit = text[digits..].to_ascii_lowercase();
+    let unit = match unit.as_str() {
+        "b" => "",
+        unit => unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(unit),
+    };
+    let factor = match unit {
+        "" => 1.0,
+        "k" => 1024.0,
+        "m" => 1024.0 * 1024.0,
+        "g" => 1024.0 * 1024.0 * 1024.0,
+        "t" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let bytes = number * factor;
+    if bytes > i64::MAX as f64 {
+        return Err(format!("{text:?} is more than there can be"));
+    }
+    Ok(bytes as u64)
 }
 
 impl fmt::Display for Memory {
@@ -133,6 +147,47 @@ impl fmt::Display for Cpus {
     }
 }
 
+/// How many bytes a second may be written to a disk: `/dev/sda:1mb`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteRate {
+    device: PathBuf,
+    bytes: u64,
+}
+
+impl WriteRate {
+    /// The kernel's number of the disk, MAJOR:MINOR.
+    pub fn number(&self) -> Result<String> {
+        let step = "limit the writes to a disk";
+        let found = fs::metadata(&self.device).map_err(|error| Error::io(step, &self.device, &error))?;
+        if !found.file_type().is_block_device() {
+            return Err(Error::new(step, format!("{} is no disk", self.device.display()))
+                .remedy("`lsblk -p` lists the disks of this machine"));
+        }
+        Ok(format!("{}:{}", major(found.rdev()), minor(found.rdev())))
+    }
+
+    /// In bytes a second.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl FromStr for WriteRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<WriteRate, String> {
+        let wrong = || format!("{text:?} is no limit for a disk: write DEVICE:RATE, such as /dev/sda:1mb");
+        let (device, rate) = text.rsplit_once(':').ok_or_else(wrong)?;
+        if !device.starts_with('/') {
+            return Err(wrong());
+        }
+        match parse_size(rate)? {
+            0 => Err(format!("{text:?} is no limit: the least is 1 byte a second")),
+            bytes => Ok(WriteRate { device: device.into(), bytes }),
+        }
+    }
+}
+
 /// `--pids-limit`: as with Docker, 0 and -1 mean none.
 pub fn parse_pids(text: &str) -> Result<u32, String> {
     match text.parse::<i64>() {
@@ -168,6 +223,17 @@ mod tests {
         }
         assert_eq!(Memory(64 << 20).to_string(), "64 MiB");
         assert_eq!(Memory((64 << 20) + (1 << 19)).to_string(), "64.5 MiB");
+    }
+
+    #[test]
+    fn rates_of_disks() {
+        let rate = "/dev/sda:1mb".parse::<WriteRate>();
+        assert_eq!(rate, Ok(WriteRate { device: "/dev/sda".into(), bytes: 1 << 20 }));
+        for text in ["", "/dev/sda", "1mb", "sda:1mb", "/dev/sda:0", "/dev/sda:fast", "/dev/sda:"] {
+            assert!(text.parse::<WriteRate>().is_err(), "{text}");
+        }
+        let null = WriteRate { device: "/dev/null".into(), bytes: 1 };
+        assert!(null.number().is_err_and(|error| error.to_string().contains("is no disk")));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::root::NewRoot;
 use super::sys;
 use crate::workshop::errors::{Advise, Error, Result};
 use crate::workshop::explain;
-pub use limits::{Cpus, Limits, Memory};
+pub use limits::{Cpus, Limits, Memory, WriteRate};
 
 // ANCHOR: cgroup-hierarchy
 /// What the two versions have in common.
@@ -75,7 +75,7 @@ impl Cgroup {
     }
 
     fn make(host: &mut Host, limits: &Limits) -> Result<Box<dyn Hierarchy>> {
-        let hierarchy = find(&format!("cooperage-{}", std::process::id()))?;
+        let hierarchy = find(&format!("cooperage-{}", std::process::id()), limits)?;
         for directory in hierarchy.directories() {
             host.note(&Leftover::Cgroup(directory.to_path_buf()))?;
         }
@@ -130,13 +130,13 @@ impl Cgroup {
 }
 
 /// Finds the version in force, and the place for a new cgroup `name` in it.
-fn find(name: &str) -> Result<Box<dyn Hierarchy>> {
+fn find(name: &str, limits: &Limits) -> Result<Box<dyn Hierarchy>> {
     let memberships = read("/proc/self/cgroup")?;
     let mounts = Mount::all(&read("/proc/self/mountinfo")?);
     if let Some(v2) = v2::V2::find(name, &mounts, &memberships)? {
         return Ok(Box::new(v2));
     }
-    if let Some(v1) = v1::V1::find(name, &mounts, &memberships)? {
+    if let Some(v1) = v1::V1::find_for(limits, name, &mounts, &memberships)? {
         return Ok(Box::new(v1));
     }
     Err(Error::new("find the cgroups of this machine", "no cgroup controller is mounted")
@@ -215,6 +215,12 @@ fn write_limit(why: &str, directory: &Path, file: &str, value: impl std::fmt::Di
         Errno::ENOENT,
         "this kernel or this cgroup lacks the controller: `cargo run --bin doctor` shows which",
     )
+}
+
+/// Writes a limit for a disk.
+fn write_disk_limit(directory: &Path, file: &str, value: String) -> Result<()> {
+    write_limit("limit the bytes written to the disk in a second", directory, file, value)
+        .remedy_for(Errno::ENODEV, "that is a part of a disk: name the whole, /dev/sda rather than /dev/sda1")
 }
 
 /// The value after `key` in a file of `key value` lines.

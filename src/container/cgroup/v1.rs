@@ -5,7 +5,10 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::{Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_limit};
+use super::{
+    Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_disk_limit,
+    write_limit,
+};
 use crate::container::pid::PROC_FLAGS;
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};
@@ -14,6 +17,9 @@ use crate::workshop::errors::{Error, Result};
 /// The controllers that a container is put under. The freezer limits nothing: it is there so that the
 /// container can be stopped as a whole.
 const CONTROLLERS: [&str; 4] = ["freezer", "memory", "cpu", "pids"];
+
+/// Limits what is written to disks. Of use only to who asks for that.
+const DISKS: &str = "blkio";
 
 const REMEDY: &str = "run as root: version 1 cannot be given to ordinary users safely (version 2 can)";
 
@@ -25,8 +31,24 @@ pub struct V1 {
 impl V1 {
     /// Places for the cgroup `name` below this process's own; `None` where no controller is mounted.
     pub fn find(name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V1>> {
+        V1::find_with(&CONTROLLERS, name, mounts, memberships)
+    }
+
+    /// The same, with what else these limits need.
+    pub fn find_for(limits: &Limits, name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V1>> {
+        let disks = (!limits.writes.is_empty()).then_some(DISKS);
+        let controllers: Vec<_> = CONTROLLERS.into_iter().chain(disks).collect();
+        V1::find_with(&controllers, name, mounts, memberships)
+    }
+
+    fn find_with(
+        controllers: &[&str],
+        name: &str,
+        mounts: &[Mount],
+        memberships: &str,
+    ) -> Result<Option<V1>> {
         let mut cgroups = Vec::new();
-        for controller in CONTROLLERS {
+        for &controller in controllers {
             let mounted = mounts.iter().find(|mount| {
                 mount.kind == "cgroup" && mount.options.iter().any(|option| option == controller)
             });
@@ -91,6 +113,10 @@ impl Hierarchy for V1 {
         }
         if let Some(pids) = limits.pids {
             write_limit("limit the number of processes", self.need("pids")?, "pids.max", pids)?;
+        }
+        for rate in &limits.writes {
+            let value = format!("{} {}", rate.number()?, rate.bytes());
+            write_disk_limit(self.need(DISKS)?, "blkio.throttle.write_bps_device", value)?;
         }
         Ok(())
     }

@@ -13,7 +13,10 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use super::{Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_limit};
+use super::{
+    Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_disk_limit,
+    write_limit,
+};
 use crate::container::pid::PROC_FLAGS;
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};
@@ -146,6 +149,10 @@ impl V2 {
         if let Some(pids) = limits.pids {
             write_limit("limit the number of processes", &self.directory, "pids.max", pids)?;
         }
+        for rate in &limits.writes {
+            let value = format!("{} wbps={}", rate.number()?, rate.bytes());
+            write_disk_limit(&self.directory, "io.max", value)?;
+        }
         Ok(())
     }
     // ANCHOR_END: v2-limits
@@ -164,6 +171,7 @@ impl Hierarchy for V2 {
             ("cpu", limits.cpus.is_some()),
             ("pids", limits.pids.is_some()),
         ];
+        let disks = (!limits.writes.is_empty()).then_some("io");
         // What is offered is taken along for its counters; what a limit needs must be there.
         let needed: Vec<&str> = CONTROLLERS
             .into_iter()
@@ -171,6 +179,7 @@ impl Hierarchy for V2 {
                 offered.iter().any(|word| word == name)
                     || wanted.iter().any(|(need, yes)| need == name && *yes)
             })
+            .chain(disks)
             .collect();
         V2::offer(parent, &needed)?;
         make_directory(&self.directory, DELEGATE)?;
@@ -257,6 +266,7 @@ mod tests {
             memory: Some("64m".parse::<Memory>()?),
             cpus: Some("0.5".parse::<Cpus>()?),
             pids: Some(100),
+            writes: Vec::new(),
         };
         V2::at(tree.path().into()).set(&limits)?;
         let written = names.map(|name| fs::read_to_string(tree.path().join(name)).unwrap_or_default());
