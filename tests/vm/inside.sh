@@ -54,7 +54,7 @@ fi
 
 # Snapshots that were accepted here go back to the machine below.
 if [ "$INSTA_UPDATE" = always ]; then
-    find tests/snapshots -type f -newer "$started" -print0 | tar -c --null -T - >/dev/ttyS3
+    find tests/snapshots -type f -newer "$started" -print0 | tar -c -f /dev/ttyS3 --null -T -
 fi
 
 if dmesg | grep -E 'BUG:|WARNING:|soft lockup|rcu.*stall'; then

@@ -94,10 +94,14 @@ impl V2 {
                      have no controller: systemd-run --user --scope -p Delegate=yes gives you one of your own",
                 )
             }
-            result => result
-                .remedy_for(Errno::EACCES, DELEGATE)
-                .remedy_for(Errno::EPERM, DELEGATE)
-                .remedy_for(Errno::ENOENT, "the cgroup above does not offer that controller"),
+            result => {
+                result.remedy_for(Errno::EACCES, DELEGATE).remedy_for(Errno::EPERM, DELEGATE).remedy_for(
+                    Errno::ENOENT,
+                    "the cgroup above does not hand that controller on: its owner can write +NAME to its \
+                     cgroup.subtree_control; or run in one that systemd delegates: \
+                     systemd-run --user --scope -p Delegate=yes",
+                )
+            }
         }
     }
     // ANCHOR_END: v2-offer
@@ -112,17 +116,29 @@ impl V2 {
                 made => made?,
             }
         }
+        let moved = V2::move_all(parent, &leaf);
+        if moved.is_err() {
+            let _ = fs::remove_dir(&leaf); // which works only if it is empty
+        }
+        moved.remedy_for(
+            Errno::EACCES,
+            "processes are in the way that are not yours to move; \
+             systemd-run --user --scope -p Delegate=yes gives you a cgroup with yours alone",
+        )
+    }
+
+    fn move_all(from: &Path, to: &Path) -> Result<()> {
         // Not once: while they are moved they may make new ones.
         for _ in 0..10 {
             // 0 stands for one that can't be seen from this PID namespace.
             let pids: Vec<_> =
-                words(&parent.join("cgroup.procs")).into_iter().filter(|pid| pid != "0").collect();
+                words(&from.join("cgroup.procs")).into_iter().filter(|pid| pid != "0").collect();
             if pids.is_empty() {
                 break;
             }
             for pid in pids {
                 let why = "make room: a cgroup with cgroups below may hold no process";
-                match sys::write_file(why, &leaf.join("cgroup.procs"), pid) {
+                match sys::write_file(why, &to.join("cgroup.procs"), pid) {
                     Err(error) if error.errno() == Some(Errno::ESRCH) => {} // it has ended
                     moved => moved?,
                 }
@@ -130,9 +146,7 @@ impl V2 {
         }
         Ok(())
     }
-    // ANCHOR_END: v2-make-room
 
-    // ANCHOR: v2-limits
     /// Writes the limits into the files of the cgroup.
     fn set(&self, limits: &Limits) -> Result<()> {
         if let Some(memory) = limits.memory {
