@@ -35,6 +35,14 @@ handout *ARGS:
 test *ARGS:
     cargo test {{ARGS}}
 
+# the same on a virtual machine whose only cgroups are version 2: just test-vm root memory
+test-vm *ARGS:
+    tests/vm/test.sh {{ARGS}}
+
+# a shell in that machine, or a command
+vm *ARGS:
+    tests/vm/vm.sh {{ARGS}}
+
 # format, clippy, documentation: no warning
 lint:
     cargo fmt --check

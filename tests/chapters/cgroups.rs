@@ -55,7 +55,7 @@ fn read(directory: &str, file: &str) -> String {
     fs::read_to_string(path).expect("readable").trim().to_string()
 }
 
-fn is_v2() -> bool {
+pub fn is_v2() -> bool {
     std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 

@@ -119,7 +119,7 @@ cd /
 
 # What every machine has mounted.
 \$b mount -t sysfs sysfs /sys
-\$b mount -t devtmpfs dev /dev
+\$b mount -t devtmpfs devtmpfs /dev
 \$b mkdir -p /dev/pts /dev/shm /dev/mqueue /lib/modules
 \$b ln -sfn $modules /lib/modules/\$(\$b uname -r)
 \$b mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
