@@ -2,4 +2,102 @@
 
 use crate::support::session::Session;
 
-pub const SESSIONS: &[Session] = &[];
+/// The tests may run at a lower priority, which ps shows as an N.
+const NICE: &[(&str, &str)] = &[("\\b([DRSZ])N\\b", "$1 ")];
+
+pub const SESSIONS: &[Session] = &[
+    Session::new(
+        "page07-first",
+        &[
+            "cargo run --bin chapter07",
+            "> ps -o pid,ppid,comm",
+            "> exit 3",
+            "echo $?",
+            "cargo run --bin chapter07 -- sleep 1000 &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
+        ],
+    ),
+    // An orphan that ends after a second; a look at it a second later; and a process 1 that waits for nobody.
+    Session::new(
+        "page07-zombie",
+        &["cargo run --bin chapter06 -- \\\n    sh -c '(sleep 1 &); (sleep 2; ps -o pid,ppid,stat,comm) & exec sleep 3'"],
+    )
+    .filters(NICE),
+    Session::new(
+        "page07-reaped",
+        &["cargo run --bin chapter07 -- \\\n    sh -c '(sleep 1 &); (sleep 2; ps -o pid,ppid,stat,comm) & exec sleep 3'"],
+    )
+    .filters(NICE),
+    Session::new(
+        "page07-deaf",
+        &[
+            "cargo run --bin chapter07 -- --no-init --stop-timeout 2 -- sleep 1000 &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
+        ],
+    ),
+    Session::new(
+        "page07-kill-1",
+        &[
+            "cargo run --bin chapter07 -- --no-init",
+            "> echo $$",
+            "> kill -KILL 1; echo $?",
+            "> kill -TERM 1; echo $?",
+            "> echo still here",
+        ],
+    ),
+    Session::new(
+        "page07-status",
+        &[
+            "cargo run --bin chapter07 -- sh -c 'exit 3'; echo $?",
+            "cargo run --bin chapter07 -- sh -c 'kill -SEGV $$'; echo $?",
+            "cargo run --bin chapter07 -- nonsense; echo $?",
+        ],
+    ),
+    Session::new(
+        "page07-grace",
+        &[
+            "cargo run --bin chapter07 -- \\\n    sh -c 'trap \"echo saved; exit 5\" TERM; while :; do sleep 0.1; done' &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
+            "cargo run --bin chapter07 -- --stop-timeout 1 -- sh -c 'trap \"\" TERM; sleep 1000' &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
+        ],
+    ),
+    Session::new(
+        "page07-ends",
+        &[
+            "cargo run --bin chapter07 -- sh -c 'sleep 1000 & sleep 1000 & echo done'",
+            "pgrep sleep || echo no sleep is left",
+        ],
+    ),
+    Session::new(
+        "page07-outside",
+        &[
+            "cargo run --bin chapter07 -- sleep 1000 > /dev/null 2>&1 &",
+            "~ wait_for pgrep -x sleep",
+            "init=$(pgrep -P $!)",
+            "command=$(pgrep -P $init)",
+            "grep -hE '^(Name|NSpid):' /proc/$!/status /proc/$init/status /proc/$command/status",
+            "for fd in /proc/$init/fd/*; do readlink $fd; done",
+            "kill $!; wait",
+        ],
+    )
+    .filters(&[("(pipe|socket):\\[[0-9]+\\]", "$1:[N]")]),
+    Session::new(
+        "page07-explain",
+        &["cargo run --bin chapter07 -- --explain -- true 2>&1 | grep -E 'clone|execve'"],
+    ),
+    // Without the grace: the container is killed at once.
+    Session::new(
+        "page07-no-grace",
+        &[
+            "cargo run --bin chapter07 -- \\\n    sh -c 'trap \"echo saved; exit 5\" TERM; while :; do sleep 0.1; done' &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
+        ],
+    )
+    .broken(7, "wait_or_stop(args.ending.grace(), || cgroup.thaw())", "wait_or_kill(|| cgroup.thaw())"),
+];
