@@ -178,6 +178,7 @@ pub fn spawn_into(
 }
 // ANCHOR_END: spawn
 
+// ANCHOR: make-child
 /// Makes the child, in the cgroup if the kernel does that. If not, the child has to go there itself: an
 /// old kernel does not know the call, and container engines forbid it (their filters can't see its flags).
 ///
@@ -195,6 +196,7 @@ unsafe fn make_child(cgroup: Option<OwnedFd>, new: CloneFlags) -> Result<(Option
     // SAFETY: the caller's promise.
     unsafe { Ok((sys::clone("make the process that becomes the container", new)?, false)) }
 }
+// ANCHOR_END: make-child
 
 // ANCHOR: child-half
 fn child_half(

@@ -62,6 +62,7 @@ pub unsafe fn clone(why: &str, new: CloneFlags) -> Result<Option<Pid>> {
 }
 // ANCHOR_END: sys-clone
 
+// ANCHOR: sys-clone-into
 /// clone3(2) with CLONE_INTO_CGROUP: the same, and the child is born in the cgroup (of version 2) whose
 /// directory is open as `cgroup`. Since Linux 5.7.
 ///
@@ -88,6 +89,7 @@ pub unsafe fn clone_into(why: &str, new: CloneFlags, cgroup: BorrowedFd) -> Resu
     };
     explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
 }
+// ANCHOR_END: sys-clone-into
 
 // ANCHOR: sys-unshare
 /// unshare(2): moves this process into new namespaces.

@@ -109,7 +109,11 @@ pub const SESSIONS: &[Session] = &[
         &["cargo run --bin chapter06 -- --memory 32m -- dd if=/dev/zero of=/dev/null bs=200M count=1"],
     )
     .needs(&["cgroup-memory"])
-    .broken(6, "        cgroup.enter()?;\n", ""),
+    .broken(
+        6,
+        "process::spawn_into(cgroup.open()?, namespaces, |parent| {\n        cgroup.enter(parent)?;\n",
+        "process::spawn(namespaces, |parent| {\n",
+    ),
     Session::new(
         "page06-no-namespace",
         &[
