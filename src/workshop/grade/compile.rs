@@ -129,6 +129,7 @@ fn one_by_one(names: &[&str], command: impl Fn(&[&str]) -> Command) -> Result<BT
 
 /// An exercise is one file: with `include!` it could be somebody else's answer. What the compiler has read is
 /// told by a file in the form of a makefile.
+/// `root` is the directory of the package: names in that file are relative to it.
 fn of_one_file(result: &mut Built, root: &Path, file: &Path) {
     let Ok(program) = result else { return };
     let Some(text) = dep_info(program) else {
