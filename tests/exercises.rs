@@ -579,6 +579,15 @@ fn machine() -> (String, Vec<String>, BTreeSet<PathBuf>, String) {
     (fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), support::run::links(), cgroups, hostname)
 }
 
+/// How many processes of this machine have a word in their command line that ends so.
+fn processes(end: &str) -> usize {
+    let lines = fs::read_dir("/proc").into_iter().flatten().flatten();
+    lines
+        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok())
+        .filter(|line| line.split('\0').any(|word| word.ends_with(end)))
+        .count()
+}
+
 fn hostile_programs_are_held() -> Outcome {
     let before = machine();
     for (name, said) in [
@@ -610,9 +619,14 @@ fn hostile_programs_are_held() -> Outcome {
         must(next["score"] == next["max_score"], format!("after {name}: {next:#}"))?;
         // Whoever else works on this machine comes and goes.
         let start = std::time::Instant::now();
-        while machine() != before {
+        while machine() != before || processes(&format!("{name}.sh")) > 0 {
             let over = start.elapsed().as_secs() > 20;
-            must(!over, format!("the machine is not as it was before {name}: {before:?}, {:?}", machine()))?;
+            let left = processes(&format!("{name}.sh"));
+            let now = machine();
+            must(
+                !over,
+                format!("the machine is not as it was before {name}: {left} processes, {before:?}, {now:?}"),
+            )?;
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
