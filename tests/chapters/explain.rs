@@ -132,6 +132,10 @@ fn traced(text: &str) -> Vec<(String, Vec<Call>)> {
             processes.push((pid.to_string(), Vec::new()));
             processes.len() - 1
         });
+        // The kernel was busy and makes the call once more, unseen by the process.
+        if rest.contains(" = ? ERESTART") {
+            continue;
+        }
         if let Some(text) = taught(&rest) {
             let call = Call::parse(&text);
             processes[at].1.push(call);

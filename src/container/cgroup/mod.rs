@@ -11,7 +11,6 @@ pub mod v1;
 pub mod v2;
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -259,14 +258,14 @@ fn destroy_once(directory: &Path) -> Result<()> {
             destroy_once(&entry.path())?;
         }
     }
-    // Version 2 kills them all at once (since Linux 5.14). One at a time, a fork bomb would be faster.
-    let _ = fs::OpenOptions::new()
-        .write(true)
-        .open(directory.join("cgroup.kill"))
-        .and_then(|mut file| file.write_all(b"1"));
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    if !processes.is_empty() && directory.join("cgroup.kill").exists() {
+        // Version 2, since Linux 5.14. One at a time, a fork bomb could be faster.
+        sys::write_file("kill all that is left in it, at once", &directory.join("cgroup.kill"), "1")?;
+    } else {
+        for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
     match fs::remove_dir(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -146,7 +146,9 @@ impl V2 {
         }
         Ok(())
     }
+    // ANCHOR_END: v2-make-room
 
+    // ANCHOR: v2-limits
     /// Writes the limits into the files of the cgroup.
     fn set(&self, limits: &Limits) -> Result<()> {
         if let Some(memory) = limits.memory {
