@@ -226,7 +226,9 @@ pub fn names(page: &Page) {
         commands.push(span.text.clone());
         let word = span.text.trim();
         // An option alone is one of ours, or Docker's where Docker is spoken of.
-        let of_docker = span.section == "How Docker does it" || page.name == "what-a-container-is.md";
+        let of_docker = span.section == "How Docker does it"
+            || page.name == "what-a-container-is.md"
+            || word == "--privileged";
         if let Some(option) = option_words(word).next().filter(|option| word.starts_with(option.as_str())) {
             let known = programs().values().any(|options| options.contains(&option));
             faults.unless(known || of_docker, || {
@@ -308,6 +310,14 @@ fn item_fault(word: &str) -> Option<String> {
     (!texts.is_empty() && !texts.iter().any(defined)).then(|| format!("`{word}`: {module} has no {item}"))
 }
 
+/// `target/debug/chapter05`
+fn built_program(word: &str) -> Option<&str> {
+    let word = word.strip_prefix("./").unwrap_or(word);
+    word.strip_prefix("target/debug/")
+        .or(word.strip_prefix("target/release/"))
+        .filter(|name| !name.is_empty())
+}
+
 /// Options that the crate's program in this command line does not have.
 fn command_faults(command: &str) -> Vec<String> {
     let words: Vec<&str> = command.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
@@ -324,15 +334,15 @@ fn command_faults(command: &str) -> Vec<String> {
                 }
                 break (name, tail);
             }
-            [word, after @ ..] if word.starts_with("target/") || word.starts_with("./target/") => {
-                break (word.rsplit('/').next().unwrap_or_default(), after);
+            [word, after @ ..] if built_program(word).is_some() => {
+                break (built_program(word).unwrap_or_default(), after);
             }
             [word, after @ ..] if programs().contains_key(*word) => break (word, after),
             [_, after @ ..] => rest = after,
             [] => return faults,
         }
     };
-    if name.contains("NN") || name.contains('*') || matches!(name, "" | "debug" | "release") {
+    if name.contains("NN") || name.contains("NAME") || name.contains('*') || name.is_empty() {
         return faults;
     }
     let Some(known) = programs().get(name) else {
