@@ -85,7 +85,8 @@ pub const SESSIONS: &[Session] = &[
             "> echo max > memory.max",
         ],
     )
-    .needs(V2),
+    .needs(V2)
+    .filters(&[("eval: line [0-9]+: ", "")]),
     Session::new(
         "page06-outside",
         &[
