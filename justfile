@@ -59,7 +59,7 @@ book:
 
 # open every page of the book in a headless browser; `just look DIR 05-` also makes pictures of pages
 look DIR="" *PAGES:
-    mdbook build book -d ../target/book
+    mdbook build book -d target/book
     node tests/browser/check.mjs target/book {{ if DIR == "" { "" } else { "--pictures " + DIR } }} {{PAGES}}
 
 # write the snapshots of a page's sessions anew: just page 05
