@@ -71,7 +71,7 @@ pub const SESSIONS: &[Session] = &[
         &["cargo run --bin chapter02 -- ps", "cargo run --bin chapter02 -- sh -c 'echo $$'"],
     )
     .broken(2, "        pid::mount_proc()?;\n", ""),
-    Session::new("page02-no-fork", &["unshare --pid sh -c 'echo $$; /bin/true; /bin/true; /bin/true'"]),
+    Session::new("page02-no-fork", &["unshare --pid bash -c 'echo $$; /bin/true; /bin/true; /bin/true'"]),
     Session::new(
         "page02-killed",
         &[
