@@ -15,7 +15,9 @@ pub const SESSIONS: &[Session] = &[
     ),
     Session::new(
         "page03-explain",
-        &["cargo run --bin chapter03 -- --explain -- true 2>&1 | grep -v -e openat2 -e mknod | sed 's/.*  //'"],
+        &[
+            "cargo run --bin chapter03 -- --explain -- true 2>&1 | grep -v -e openat2 -e mknod | sed 's/.*  //'",
+        ],
     ),
     Session::new(
         "page03-problem",

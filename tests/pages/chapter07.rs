@@ -37,14 +37,16 @@ pub const SESSIONS: &[Session] = &[
             "kill $!; wait $!; echo $?",
         ],
     ),
+    // The shell runs its trap when the sleep in front has ended, or at once if it waits itself.
     Session::new(
-        "page07-kill-1",
+        "page07-trap",
         &[
-            "cargo run --bin chapter07 -- --no-init",
-            "> echo $$",
-            "> kill -KILL 1; echo $?",
-            "> kill -TERM 1; echo $?",
-            "> echo still here",
+            "cargo run --bin chapter07 -- --stop-timeout 2 -- \\\n    sh -c 'trap \"echo bye; exit 0\" TERM; sleep 1000' &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
+            "cargo run --bin chapter07 -- --stop-timeout 2 -- \\\n    sh -c 'trap \"echo bye; exit 0\" TERM; sleep 1000 & wait' &",
+            "~ wait_for pgrep -x sleep",
+            "kill $!; wait $!; echo $?",
         ],
     ),
     Session::new(
@@ -88,7 +90,7 @@ pub const SESSIONS: &[Session] = &[
     .filters(&[("(pipe|socket):\\[[0-9]+\\]", "$1:[N]")]),
     Session::new(
         "page07-explain",
-        &["cargo run --bin chapter07 -- --explain -- true 2>&1 | grep -E 'clone|execve'"],
+        &["cargo run --bin chapter07 -- --explain -- true 2>&1 | grep -E 'container.*(clone|execve)'"],
     ),
     // Without the grace: the container is killed at once.
     Session::new(
