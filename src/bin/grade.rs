@@ -57,7 +57,7 @@ struct Args {
     #[arg(long, value_name = "TASK", conflicts_with_all = ["number", "chapter", "all", "program", "hint"])]
     explain: Option<String>,
 
-    /// Grade every subfolder of DIR: a checkout of this crate, or a folder with one executable
+    /// Grade every subfolder of DIR: a checkout of this crate, or a folder with one exercise.rs or one executable
     #[arg(long, value_name = "DIR", conflicts_with_all = ["program", "format", "hint", "explain", "progress", "watch"])]
     submissions: Option<PathBuf>,
 

@@ -30,8 +30,8 @@ const SECTIONS: [&str; 13] = [
 
 /// What a block may be marked with when its text stands in the page itself. It is no program of this crate's and
 /// nobody's output: commands to type, and other programs' settings.
-const WRITTEN_IN_PAGES: [&str; 10] =
-    ["sh", "toml", "yaml", "json", "ini", "dockerfile", "powershell", "c", "nginx", "xml"];
+const WRITTEN_IN_PAGES: [&str; 11] =
+    ["sh", "toml", "yaml", "json", "ini", "dockerfile", "powershell", "c", "python", "nginx", "xml"];
 
 /// Collects what is wrong, and fails with all of it.
 struct Faults {

@@ -13,7 +13,10 @@ pub const SESSIONS: &[Session] = &[
             "pkill -KILL sleep; wait $!; echo $?",
         ],
     ),
-    Session::new("page00-uts", &["hostname", "unshare --uts sh -c 'hostname web; hostname'", "hostname"]),
+    Session::new(
+        "page00-uts",
+        &["~ hostname desk", "hostname", "unshare --uts sh -c 'hostname web; hostname'", "hostname"],
+    ),
     Session::new(
         "page00-overlay",
         &[
@@ -33,6 +36,7 @@ pub const SESSIONS: &[Session] = &[
     Session::new(
         "page00-lab",
         &[
+            "~ hostname desk",
             "hostname",
             "cargo run --bin lab -- sh -c 'hostname oops; mount -t tmpfs none /home; ps; touch /etc/passwd'",
             "hostname; ls -d /home",

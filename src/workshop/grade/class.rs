@@ -120,7 +120,11 @@ fn find(grader: &Grader, exercises: &[Exercise], directory: &Path) -> Result<Fou
         let tasks = exercise.directory.join("exercise.toml");
         fs::read(&tasks).map_err(|error| io(&tasks, &error))?.hash(&mut hasher);
         let place = exercise.directory.strip_prefix(&grader.root).unwrap_or(&exercise.directory);
-        let file = directory.join(place).join("exercise.rs");
+        let mut file = directory.join(place).join("exercise.rs");
+        // Who grades one chapter may have asked for one file.
+        if exercises.len() == 1 && !file.exists() {
+            file = directory.join("exercise.rs");
+        }
         if let Ok(text) = fs::read(&file) {
             text.hash(&mut hasher);
             files.insert(exercise.chapter, file);
