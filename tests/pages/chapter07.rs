@@ -92,6 +92,20 @@ pub const SESSIONS: &[Session] = &[
         "page07-explain",
         &["cargo run --bin chapter07 -- --explain -- true 2>&1 | grep -E 'container.*(clone|execve)'"],
     ),
+    Session::new(
+        "page07-strace",
+        &[
+            "strace -f -e trace=kill,waitid -e signal=none -o /tmp/calls target/debug/chapter07 -- sleep 1000 &",
+            "~ wait_for pgrep -x sleep",
+            "kill $(pgrep -ox chapter07); wait",
+            "grep -E 'kill|waitid' /tmp/calls",
+        ],
+    )
+    .needs(&["strace"])
+    .filters(&[
+        ("si_utime=[0-9]+, si_stime=[0-9]+", "si_utime=0, si_stime=0"),
+        ("0x[0-9a-f]+", "0x7ffd0c1e2a80"),
+    ]),
     // Without the grace: the container is killed at once.
     Session::new(
         "page07-no-grace",
