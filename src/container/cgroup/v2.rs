@@ -28,7 +28,7 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 const DELEGATE: &str = "run as root, or in a cgroup delegated to you: \
      systemd-run --user --scope -p Delegate=yes cargo run --bin chapter06 -- ...";
 
-/// Where processes go that were in the way: see [`V2::make_room`].
+/// Where processes go that were in the way: see `make_room`.
 pub const LEAF: &str = "cooperage-runtimes";
 
 /// A container's cgroup.
