@@ -42,4 +42,53 @@ pub const SESSIONS: &[Session] = &[
             "hostname; ls -d /home",
         ],
     ),
+    // Troubleshooting.
+    Session::new("page00-trouble-bridge", &["ip link add cooperage0 type bridge", "cargo run --bin chapter05 -- true"])
+        .needs(&["bridge"]),
+    Session::new(
+        "page00-trouble-subnets",
+        &[
+            "ip link add wan0 type veth peer name world; ip link set wan0 up",
+            "for net in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 198.18.0.0/15; do ip route add $net dev wan0; done",
+            "cargo run --bin chapter05 -- true",
+        ],
+    )
+    .needs(&["veth"]),
+    Session::new("page00-trouble-volume", &["cargo run --bin chapter03 -- --volume /no/such:/data true"]),
+    Session::new(
+        "page00-trouble-upper",
+        &[
+            "mkdir /tmp/layer",
+            "cargo run --bin chapter03 -- --upper /tmp/layer sleep 1000 &",
+            "~ wait_for pgrep -P $! sleep",
+            "cargo run --bin chapter03 -- --upper /tmp/layer true",
+        ],
+    ),
+    Session::new(
+        "page00-trouble-script",
+        &[
+            "echo 'echo hello' > /tmp/script; chmod +x /tmp/script",
+            "cargo run --bin chapter03 -- --volume /tmp/script:/bin/script script",
+            "echo $?",
+        ],
+    ),
+    Session::new(
+        "page00-trouble-loader",
+        &[
+            "printf '#!/bin/no-such-shell\\necho hello\\n' > /tmp/script; chmod +x /tmp/script",
+            "cargo run --bin chapter03 -- --volume /tmp/script:/bin/script script",
+        ],
+    ),
+    Session::new(
+        "page00-trouble-masked",
+        &[
+            "# a part of /proc is hidden, as a container engine does it",
+            "mount --bind /dev/null /proc/cpuinfo",
+            "setpriv --reuid 65534 --regid 65534 --clear-groups cargo run --bin chapter03 -- true",
+        ],
+    ),
+    Session::new(
+        "page00-trouble-names",
+        &["cargo run --bin chapter05 -- --network none wget -q -O - http://example.org/"],
+    ),
 ];
