@@ -293,7 +293,15 @@ const PATIENCE_MS: u16 = 60_000;
 fn in_child(what: impl FnOnce() -> Result<String>) -> Result<String> {
     const STEP: &str = "try it in a child process";
     let failed = |call: &str, errno| Error::call(STEP, call, errno);
-    if fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {
+    let threads = || fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    // One that has just been joined may still be listed for a moment.
+    for _ in 0..100 {
+        if threads() == 1 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    if threads() > 1 {
         return Err(Error::new(STEP, "this process has several threads"));
     }
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed("pipe2()", errno))?;

@@ -29,7 +29,7 @@ const DELEGATE: &str = "run as root, or in a cgroup delegated to you: \
      systemd-run --user --scope -p Delegate=yes cargo run --bin chapter06 -- ...";
 
 /// Where processes go that were in the way: see `make_room`.
-pub const LEAF: &str = "cooperage-runtimes";
+pub const LEAF: &str = "runtimes";
 
 /// A container's cgroup.
 pub struct V2 {
