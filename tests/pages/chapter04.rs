@@ -68,7 +68,7 @@ pub const SESSIONS: &[Session] = &[
             "cargo run --bin chapter04 -- --hostname web sleep 1000 &",
             "~ wait_for pgrep -P $! sleep",
             "pid=$(pgrep -P $!)",
-            "lsns -p $pid -o TYPE,NS,NPROCS",
+            "lsns -p $pid -o TYPE,NS,NPROCS >/tmp/ns; sort /tmp/ns",
             "readlink /proc/self/ns/uts /proc/$pid/ns/uts",
         ],
     ),

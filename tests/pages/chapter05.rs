@@ -121,7 +121,8 @@ pub const SESSIONS: &[Session] = &[
             "readlink /proc/self/ns/net /proc/$pid/ns/net",
             "nsenter --target $pid --net ip -br addr",
             "kill -KILL $!; wait",
-            "~ wait_for sh -c '! ip -br link | grep veth'",
+            // The bridge notices a little later.
+            "~ wait_for sh -c '! ip -br link | grep veth && ip link | grep cooperage0.*NO-CARRIER'",
             "ip -br link",
         ],
     )
