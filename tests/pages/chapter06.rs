@@ -65,7 +65,7 @@ pub const SESSIONS: &[Session] = &[
         "page06-bomb",
         &[
             "cargo run --bin chapter06 -- --pids-limit 40 -- sh -c 'b() { b & b & wait; }; b' 2> /tmp/said",
-            "grep -o \"can't fork: [A-Za-z ]*\" /tmp/said | sort -u",
+            "grep -o \"can't fork: [A-Z][a-z]* [a-z]* unavailable\" /tmp/said | sort -u",
         ],
     )
     .needs(&["cgroup-pids"]),
