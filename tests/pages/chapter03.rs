@@ -16,7 +16,7 @@ pub const SESSIONS: &[Session] = &[
     Session::new(
         "page03-explain",
         &[
-            "cargo run --bin chapter03 -- --explain -- true 2>&1 | grep -v -e openat2 -e mknod | sed 's/.*  //'",
+            "cargo run --bin chapter03 -- --explain -- true 2>&1 | grep -vE 'openat2|mknod|open_tree|move_mount' | sed 's/.*  //'",
         ],
     ),
     Session::new(
@@ -66,7 +66,7 @@ pub const SESSIONS: &[Session] = &[
         "page03-run",
         &[
             "cargo run --bin chapter03",
-            "> mount | cut -d ' ' -f 1-5",
+            "> mount | grep -v /dev/ | cut -d ' ' -f 1-5",
             "> mount -t tmpfs mine /mnt && echo mounted",
             "@ grep -c mine /proc/self/mountinfo",
             "> ls -C /dev",
@@ -79,7 +79,7 @@ pub const SESSIONS: &[Session] = &[
             "~ wait_for pgrep -x sleep",
             "cd /proc/$(pgrep -x sleep)",
             "readlink ns/mnt /proc/self/ns/mnt",
-            "findmnt -N $(pgrep -x sleep) -o TARGET,FSTYPE,PROPAGATION",
+            "findmnt -r -N $(pgrep -x sleep) -o TARGET,FSTYPE,PROPAGATION | grep -v /dev/",
             "readlink root",
             "ls root/etc/profile",
             "grep -c overlay /proc/self/mountinfo",
