@@ -116,4 +116,18 @@ pub const SESSIONS: &[Session] = &[
         ],
     )
     .broken(7, "wait_or_stop(args.ending.grace(), || cgroup.thaw())", "wait_or_kill(|| cgroup.thaw())"),
+    // Without close_range(2) init keeps what the runtime had open, the rootfs among it.
+    Session::new(
+        "page07-leak",
+        &[
+            "strace -f -o /dev/null -e inject=close_range:retval=0 target/debug/chapter07",
+            "> ls /Cargo.toml",
+            "> head -n 3 /proc/1/fd/*/../../../Cargo.toml",
+        ],
+    )
+    .needs(&["strace"]),
+    Session::new(
+        "page07-no-leak",
+        &["cargo run --bin chapter07", "> head -n 3 /proc/1/fd/*/../../../Cargo.toml"],
+    ),
 ];
