@@ -79,13 +79,19 @@ pub const SESSIONS: &[Session] = &[
             "~ wait_for pgrep -P $! sleep",
             "pid=$(pgrep -P $!)",
             "nsenter --target $pid --uts sh -c 'hostname; pwd'",
-            "nsenter --target $pid --all ps",
+            "nsenter --target $pid --mount --uts --ipc --pid ps",
         ],
     ),
     // Break it.
     Session::new(
         "page04-no-uts",
-        &["hostname", "cargo run --bin chapter04 -- --hostname web true", "hostname", "# as an ordinary user", "setpriv --reuid 65534 --regid 65534 --clear-groups cargo run --bin chapter04 -- --hostname db true"],
+        &[
+            "hostname",
+            "cargo run --bin chapter04 -- --hostname web true",
+            "hostname",
+            "# as root of a user namespace, which is what an ordinary user can be",
+            "unshare --user --map-root-user cargo run --bin chapter04 -- --hostname db true",
+        ],
     )
     .broken(4, "        | CloneFlags::CLONE_NEWUTS\n", ""),
     Session::new(
