@@ -803,8 +803,13 @@ fn linking(program: &Path) -> io::Result<Linking> {
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     let (e_phoff, e_phentsize, e_phnum) =
         (number(&header[32..40]), number(&header[54..56]) as usize, number(&header[56..58]) as usize);
-    let table = read(e_phoff, e_phentsize * e_phnum)?;
-    for segment in table.chunks_exact(e_phentsize.max(56)) {
+    // Any other size would be one that nobody has heard of, or a damaged file that asks for gigabytes.
+    const SIZE: usize = 56;
+    if e_phentsize != SIZE {
+        return Err(strange());
+    }
+    let table = read(e_phoff, SIZE * e_phnum)?;
+    for segment in table.chunks_exact(SIZE) {
         if number(&segment[0..4]) == PT_INTERP {
             let (p_offset, p_filesz) = (number(&segment[8..16]), number(&segment[32..40]));
             let mut path = read(p_offset, p_filesz.min(4096) as usize)?;

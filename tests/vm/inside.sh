@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# What the virtual machine runs: every test program as root, then as an ordinary user to whom a cgroup was delegated.
-# tests/vm/test.sh starts it. Arguments: who ("root", "user" or "both"), then the arguments of the test programs.
-# TEST_PROGRAMS names the programs.
+# What the virtual machine runs: the tests as root, then as an ordinary user to whom a cgroup was delegated, each with
+# COOPERAGE_REQUIRE naming all that such a host has. tests/vm/test.sh starts it.
+# Arguments: who ("root", "user" or "both"), then those of the test programs. TEST_PROGRAMS names the programs, each as
+# PATH or PATH:FILTER.
 set -uo pipefail
 who=$1
 shift
+arguments=("$@")
 
 # A host that can do all that the tests ask for. A default route, so that containers have somewhere to be sent to:
 # nothing answers there. And nothing that says that the machine below is a container.
@@ -15,8 +17,7 @@ ip route add default via 192.0.2.1
 rm -f /.dockerenv /run/.containerenv
 
 # All that the doctor knows, but version 1. Nothing that is needed may be skipped.
-doctor=target/debug/doctor
-features=$($doctor --json | tr ',{' '\n\n' | sed -n 's/.*"name": *"\([^"]*\)".*/\1/p' | grep -vx cgroup-v1 | paste -sd,)
+features=$(target/debug/doctor --json | sed -n 's/.*"name": *"\([^"]*\)".*/\1/p' | grep -vx cgroup-v1 | paste -sd,)
 [ -n "$features" ] || { echo "the doctor names no feature" >&2; exit 1; }
 export COOPERAGE_REQUIRE=$features INSTA_WORKSPACE_ROOT=$PWD INSTA_UPDATE=${INSTA_UPDATE:-no}
 failed=0
@@ -24,19 +25,23 @@ started=$(mktemp)
 
 # as NAME COMMAND...    runs every test program by COMMAND
 as() {
-    local name=$1
+    local name=$1 program filter start
     shift
     for program in $TEST_PROGRAMS; do
-        local start=$SECONDS
-        printf '\n== %s, as %s\n' "$(basename "${program%-*}")" "$name"
-        "$@" "$program" "${arguments[@]}" || failed=1
+        filter=${program#"${program%%:*}"}
+        program=${program%%:*}
+        printf '\n== %s, as %s\n' "$(basename "${program%-*}") ${filter#:}" "$name"
+        start=$SECONDS
+        # shellcheck disable=SC2086 # there may be no filter
+        "$@" "$program" ${filter#:} "${arguments[@]}" || failed=1
         echo "== took $((SECONDS - start)) s"
     done
 }
-arguments=("$@")
 
 if [ "$who" != user ]; then
     as root env
+    printf '\n== the grader judges the answers of chapter 6, as root\n'
+    target/debug/grade 6 --program target/debug/solution06 || failed=1
 fi
 
 # As `systemd-run --user --scope -p Delegate=yes` does it: the directory and three files are the user's.
@@ -44,11 +49,14 @@ if [ "$who" != root ]; then
     delegated=/sys/fs/cgroup/delegated
     mkdir $delegated
     chown 1000:1000 $delegated $delegated/cgroup.procs $delegated/cgroup.threads $delegated/cgroup.subtree_control
-    mkdir -p /run/user/1000
-    chown 1000:1000 /run/user/1000
-    # What builds left here belongs to whoever built it.
-    chown -R 1000:1000 target/cooperage 2>/dev/null
-    as "an ordinary user" sh -c "echo \$\$ >$delegated/cgroup.procs; exec \"\$@\"" sh \
+    mkdir -p /run/user/1000 target/tmp
+    chown 1000:1000 /run/user/1000 target/tmp
+    # The root filesystem that the chapters made is the user's, as if the user had made it.
+    chown -R 1000:1000 target/cooperage
+    # The first program makes room in the cgroup: the next is started in the leaf.
+    # shellcheck disable=SC2016 # for the inner shell
+    as "an ordinary user" sh -c 'cd "$0"; [ -d runtimes ] && cd runtimes; echo $$ >cgroup.procs; exec "$@"' \
+        $delegated env -C "$PWD" \
         setpriv --reuid 1000 --regid 1000 --clear-groups env HOME=/tmp USER=reader XDG_RUNTIME_DIR=/run/user/1000
 fi
 
