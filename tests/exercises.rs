@@ -524,7 +524,7 @@ fn students_edition_builds_and_grades() -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_handout"))
         .arg("--student")
         .arg(&student)
-        .args(["--hide-library", "5,7"])
+        .args(["--hide-library", "1,5,7"])
         .current_dir(root())
         .output()
         .expect("it starts");
@@ -535,6 +535,15 @@ fn students_edition_builds_and_grades() -> Outcome {
         .output()
         .expect("grep");
     must(found.stdout.is_empty(), format!("answers in {}", String::from_utf8_lossy(&found.stdout)))?;
+    // The book can be built there.
+    for page in fs::read_dir(student.join("book/src")).map_err(|error| error.to_string())?.flatten() {
+        let text = fs::read_to_string(page.path()).unwrap_or_default();
+        for include in text.split("{{#include ").skip(1) {
+            let file = include.split(['}', ':']).next().unwrap_or_default();
+            let there = student.join("book/src").join(file).is_file();
+            must(there, format!("{} includes {file}", page.path().display()))?;
+        }
+    }
     // A target directory that stays, so that only the first run is slow; apart from ours, which has programs
     // of the same names.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("student-target");

@@ -89,7 +89,7 @@ pub fn cut_all(root: &Path, check: bool) -> Result<Vec<PathBuf>> {
 
 /// What of the library shows how a chapter's feature is done. Only files without modules of their own.
 const SOURCES: [(u8, &[&str]); 7] = [
-    (1, &["container/root.rs"]),
+    (1, &["container/root.rs", "breakout/chroot.rs"]),
     (2, &["container/pid.rs"]),
     (3, &["container/mount.rs", "container/overlay.rs", "container/volume.rs", "container/root.rs"]),
     (4, &["container/uts.rs", "container/ipc.rs"]),
@@ -138,6 +138,8 @@ pub fn student_edition(root: &Path, to: &Path, hidden: &[u8]) -> Result<usize> {
             let solution = source.with_file_name("solution.rs");
             let text = read(&solution)?;
             write(cut(&text).map_err(|why| Error::new(step, format!("{}: {why}", solution.display())))?)?;
+        } else if name.starts_with("book/src/") && name.ends_with(".md") {
+            write(without_stories(&read(&source)?, &stories))?;
         } else if sealed.contains(file) {
             write(seal(&read(&source)?, &target.with_extension("sealed"))?)?;
             count += 1;
@@ -154,14 +156,22 @@ pub fn student_edition(root: &Path, to: &Path, hidden: &[u8]) -> Result<usize> {
     Ok(count)
 }
 
-/// The files of the crate that students get, by their paths in it.
+/// The files of the crate that students get, by their paths in it. Of the tests only what the book's pages show.
 fn list(root: &Path, below: &Path, not: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    const LEFT_OUT: [&str; 5] = ["target", ".git", "tests", ".cooperage", "book/book"];
+    const LEFT_OUT: [&str; 4] = ["target", ".git", ".cooperage", "book/book"];
+    const SHOWN: &str = "tests/snapshots";
+    let is_shown = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Path::new(SHOWN).starts_with(path) || path.starts_with(SHOWN) && !name.starts_with("mutant")
+    };
     let mut entries: Vec<_> = fs::read_dir(root.join(below))?.collect::<std::io::Result<_>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = below.join(entry.file_name());
         if LEFT_OUT.iter().any(|name| path == Path::new(name)) || entry.path() == not {
+            continue;
+        }
+        if path.starts_with("tests") && !is_shown(&path) {
             continue;
         }
         let kind = entry.file_type()?;
@@ -209,6 +219,14 @@ fn without_mutants(text: &str) -> String {
         }
     }
     kept.trim_end().to_string() + "\n"
+}
+
+/// A page of the book that does not include what the edition does not have.
+fn without_stories(page: &str, stories: &[String]) -> String {
+    let is_gone =
+        |line: &str| line.starts_with("{{#include ") && stories.iter().any(|story| line.contains(story));
+    let left = |line| if is_gone(line) { "// Left out: your course has it as a task." } else { line };
+    page.lines().map(left).map(|line| format!("{line}\n")).collect()
 }
 
 /// Writes a source file in a form that nobody reads by accident, and returns what stands in its place.
@@ -263,7 +281,14 @@ fn unseal(directory: &Path, out: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cut, without_mutants};
+    use super::{cut, without_mutants, without_stories};
+
+    #[test]
+    fn a_page_includes_no_story_that_is_left_out() {
+        let page = "```rust,ignore\n{{#include ../../chapters/01-chroot/main.rs}}\n{{#include ../../chapters/02-pid/main.rs}}\n```\n";
+        let cut = without_stories(page, &["chapters/01-".to_string()]);
+        assert!(!cut.contains("01-chroot") && cut.contains("02-pid"), "{cut}");
+    }
 
     #[test]
     fn an_answer_becomes_a_todo_and_its_helper_goes() {

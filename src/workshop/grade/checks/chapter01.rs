@@ -158,7 +158,7 @@ fn pockets(trial: &mut Trial) -> Result<(), Failure> {
         let lesson = if target.starts_with(&handed_down) {
             format!(
                 "descriptor {number} is open on the host's {target}: the command reads it, and with fchdir(2) to an \
-                 open directory it walks out of its root. You did not open it; whoever started you did, and execve(2) \
+                 open directory it walks out of its root. You did not open it; whoever started you did, under any number, and execve(2) \
                  keeps what is not marked close-on-exec"
             )
         } else {
@@ -209,13 +209,7 @@ fn out(trial: &mut Trial) -> Result<(), Failure> {
         if run.status == 2 {
             return Err(run.fail(expected, run.said(), "the program does not know the option --break-out"));
         }
-        return Err(run.fail(
-            expected,
-            run.said(),
-            "the command is still in the jail, or its root is not the host's. \"..\" ends at the root directory and \
-             nowhere else: where does it end for a process that stands outside of its root? And the last step is to \
-             have the place that you climbed to as the root",
-        ));
+        return Err(run.fail(expected, run.said(), where_it_stands(trial, &rootfs)));
     }
 
     // The same from a jail that it has not made itself.
@@ -252,6 +246,41 @@ fn out(trial: &mut Trial) -> Result<(), Failure> {
              nowhere new",
         )),
     }
+}
+
+/// What is missing in a break-out that has failed, from where the command stands at its end. A file that cannot be
+/// executed tells: status 126 says that its path was found from there, 127 that it was not.
+fn where_it_stands(trial: &mut Trial, rootfs: &str) -> String {
+    let probe = trial.word();
+    write(&Path::new(rootfs).join(&probe), "");
+    let mut finds = |below: &Path| {
+        let command = format!("./{}", below.join(&probe).display());
+        trial.run(&["--rootfs", rootfs, "--break-out", "--", &command]).is_ok_and(|run| run.status == 126)
+    };
+    for above in Path::new(rootfs).ancestors() {
+        let Some(below) = Path::new(rootfs).strip_prefix(above).ok().filter(|below| finds(below)) else {
+            continue;
+        };
+        return if below.as_os_str().is_empty() {
+            "the command stands at the jail's own root: it has not climbed. \"..\" ends at the root directory of the \
+             process and nowhere else. Which directory that is can be changed, by one call"
+                .to_string()
+        } else if above == Path::new("/") {
+            "the command stands at the top of the host's tree, and its root is still a directory of the jail: a path \
+             that begins with / starts in there. The last step is to have the place that you climbed to as the root"
+                .to_string()
+        } else {
+            format!(
+                "the command has left the jail and stands in {}: that is not the top. Climb on; the top is where \"..\" \
+                 leads nowhere new",
+                above.display()
+            )
+        };
+    }
+    "the command stands somewhere in the jail. \"..\" ends at the root directory of the process and nowhere else: for \
+     one that stands outside of its root it never ends there. chroot(2) leaves a process where it stands; a chdir after \
+     it need not"
+        .to_string()
 }
 
 #[allow(clippy::panic)] // the grader reports it as an error of its own

@@ -114,7 +114,8 @@ fn own_proc(trial: &mut Trial) -> Result<(), Failure> {
             return Err(run.fail(
                 expected,
                 format!("{how}, and there is a new one: {line}"),
-                "an error on the way out must not be the reason to leave before everything is tidy",
+                "that the command fails is no failure of yours: /proc is to be unmounted however it ends. Where does the \
+                 program leave early (a `?`, a return, an exit) before it does that?",
             ));
         }
     }
@@ -248,7 +249,8 @@ fn ending(trial: &mut Trial) -> Result<(), Failure> {
             return Err(run.fail(
                 format!("status {expected}, the command's own"),
                 run.said(),
-                "whoever started the container wants to know how the command ended: its status is the program's",
+                "whoever started the container wants to know how the command ended: the status that waitpid(2) gives for it \
+                 is to be the program's own, and not 0 or 1 for everything",
             ));
         }
     }

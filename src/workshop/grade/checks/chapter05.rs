@@ -374,13 +374,55 @@ fn reaches(from: Option<&Container>, to: &Container, word: &str, what: &str) -> 
     };
     heard.map_err(|error| {
         let inside = from.map_or_else(|| "(the host)".to_string(), |container| container.devices());
+        let (wires, lesson) = wiring();
         to.session.fail(
             format!("{what}, at {address}"),
-            format!("{error}; the client has {inside}; the server has {}", to.devices()),
-            "all cables end in one bridge, and the bridge and every cable are switched on; all addresses are of one \
-             subnet, and no two the same",
+            format!(
+                "{error}; the client has {inside}; the server has {}; the host has {wires}",
+                to.devices()
+            ),
+            lesson,
         )
     })
+}
+
+/// The host's bridges and the cables' outer ends, and what is wrong with them.
+fn wiring() -> (String, &'static str) {
+    let (mut bridges, mut cables) = (Vec::new(), Vec::new());
+    let netlink = Netlink::open("look at the links").ok();
+    for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let link = netlink.as_ref().and_then(|netlink| netlink.link("look at a link", &name).ok()?);
+        let master = fs::read_link(entry.path().join("master")).ok();
+        let master = master.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        match link.map(|link| link.kind).as_deref() {
+            Some("bridge") => bridges.push(name),
+            Some("veth") => cables.push((name, master)),
+            _ => {}
+        }
+    }
+    bridges.sort();
+    cables.sort();
+    let state = |name: &str| if is_on(name) { "on" } else { "off" };
+    let mut list: Vec<String> =
+        bridges.iter().map(|name| format!("bridge {name} ({})", state(name))).collect();
+    list.extend(cables.iter().map(|(name, master)| {
+        let place = master.as_ref().map_or("in no bridge".to_string(), |bridge| format!("in {bridge}"));
+        format!("{name} ({}, {place})", state(name))
+    }));
+    let words = if list.is_empty() { "neither bridge nor cable".to_string() } else { list.join(", ") };
+    let lesson = if bridges.is_empty() {
+        "each cable ends on the host by itself: something there has to pass on what comes in at one and is for another"
+    } else if cables.iter().any(|(_, master)| master.is_none()) {
+        "a cable is plugged in nowhere: its end on the host joins the bridge when the bridge is made its master"
+    } else if !bridges.iter().all(|name| is_on(name)) {
+        "the bridge is switched off, as every new device is, and passes nothing on: it has to be switched on like the \
+         cables"
+    } else {
+        "all cables end in one bridge, and the bridge and every cable are switched on; all addresses are of one \
+         subnet, and no two the same"
+    };
+    (words, lesson)
 }
 
 fn containers_reach_each_other(trial: &mut Trial) -> Result<(), Failure> {
@@ -487,8 +529,14 @@ fn published(trial: &mut Trial) -> Result<(), Failure> {
             "the client has said all (it has shut down its half), and waits: the server must hear that, too, to begin \
              its answer, and the answer must come back"
         } else if error.contains("takes the connection") {
-            "no word comes through: the server speaks first here, so both ways have to be open at once; or the \
-             container's address is not reached from the host (5.3)"
+            let direct = container.address().map(|address| asks((address, inner).into(), &word, "hello"));
+            if direct.is_ok_and(|heard| heard.is_ok()) {
+                "no word comes through, though the server answers at the container's own address: it speaks first here, \
+                 and the client waits for that. Both ways have to be open at once"
+            } else {
+                "no word comes through, for the host itself does not reach the server at the container's address: that \
+                 is the work of 5.3"
+            }
         } else if TcpStream::connect_timeout(&here(inner), PATIENCE).is_ok() {
             "it is the container's port that is taken on the host: in HOSTPORT:PORT the host's comes first"
         } else {
