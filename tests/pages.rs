@@ -60,11 +60,13 @@ fn build_the_broken(sessions: &[Session]) {
         let Some((name, text)) = session.broken_program().filter(|_| wanted && !arguments.list) else {
             continue;
         };
-        fs::create_dir_all(&place).expect("a directory below target/");
         let file = place.join(format!("{name}.rs"));
         // Only when it differs, so that cargo need not build it again.
         if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+            fs::create_dir_all(&place).expect("a directory below target/");
             fs::write(&file, text).expect("writable");
+        } else if is_newer(&name, "chapter01") {
+            continue; // nor ask cargo, which there may not be: in a virtual machine, or for another user
         }
         files.push((name, file));
     }
@@ -84,4 +86,11 @@ fn build_the_broken(sessions: &[Session]) {
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+}
+
+/// Is this program at least as new as the other? All of the crate's are built anew when its library changes.
+fn is_newer(name: &str, other: &str) -> bool {
+    let built = Path::new(env!("CARGO_BIN_EXE_lab"));
+    let time = |name: &str| fs::metadata(built.with_file_name(name)).and_then(|found| found.modified()).ok();
+    time(name).is_some_and(|time_built| Some(time_built) >= time(other))
 }

@@ -93,6 +93,9 @@ impl Session {
     /// As a case; `play` finds it again by its name.
     pub fn case(&self, play: fn(Who)) -> Case {
         let mut needs = vec!["busybox"];
+        if self.who == Who::Root {
+            needs.push(super::ROOT_ITSELF);
+        }
         needs.extend(self.needs);
         let who: &'static [Who] = if self.who == Who::Root { super::ROOT } else { super::USER };
         Case { name: self.name, who, needs: needs.leak(), lab: self.lab, test: play }
@@ -222,22 +225,20 @@ fn prepare(session: &Session) {
         mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .unwrap_or_else(|errno| panic!("bind {} to {}: {errno}", from.display(), to.display()));
     };
-    for directory in ["target/debug", "target/cooperage"] {
-        fs::create_dir_all(crate_directory.join(directory)).expect("the crate's directory is writable");
-    }
+    fs::create_dir_all(crate_directory.join("target")).expect("the crate's directory is writable");
     fs::create_dir_all(&here).expect("/tmp is writable");
     bind(crate_directory, &here);
-    if built != crate_directory.join("target/debug") {
-        bind(built, &here.join("target/debug"));
-    }
+    // A target directory of the session's own: some chapters write to the root filesystem that is kept there.
+    let target = here.join("target");
+    mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a tmpfs");
+    fs::write(target.join("CACHEDIR.TAG"), "").expect("writable");
+    fs::create_dir(target.join("debug")).expect("it is new");
+    bind(built, &target.join("debug"));
     if let Some(broken) = session.broken {
         // The chapter's program is now another one, for this lab.
-        let name = format!("target/debug/chapter{:02}", broken.chapter);
-        bind(&built.join(broken_name(session.name)), &here.join(name));
+        let name = format!("debug/chapter{:02}", broken.chapter);
+        bind(&built.join(broken_name(session.name)), &target.join(name));
     }
-    // A root filesystem of the session's own: some chapters write to it.
-    let rootfs = here.join("target/cooperage");
-    mount(Some("tmpfs"), &rootfs, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a tmpfs");
 
     let bin = Path::new(HOME).join(".cargo/bin");
     fs::create_dir_all(&bin).expect("writable");
