@@ -66,3 +66,18 @@ look DIR="" *PAGES:
 page N:
     INSTA_UPDATE=always cargo test --test pages page{{N}}
     INSTA_UPDATE=always cargo test --test book made::
+
+# what a container costs, against other runtimes: just bench start --rounds 100
+bench *ARGS:
+    cargo bench --bench start -- {{ARGS}}
+
+# chapter 7 as small as it gets: static, by musl where that is installed (rustup target add x86_64-unknown-linux-musl)
+small:
+    #!/bin/sh
+    target=$(uname -m)-unknown-linux-gnu
+    if [ -d "$(rustc --print sysroot)/lib/rustlib/$(uname -m)-unknown-linux-musl" ]; then
+        target=$(uname -m)-unknown-linux-musl
+    fi
+    RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+        cargo build --profile small --target "$target" --bin chapter07 --bin floor
+    ls -l "target/$target/small/chapter07"
