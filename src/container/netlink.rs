@@ -139,6 +139,15 @@ impl Message {
     }
     // ANCHOR_END: message-up
 
+    /// Switch a link off.
+    pub fn down(name: &str) -> Message {
+        let mut body = ifinfomsg(0, false);
+        body[12..16].copy_from_slice(&IFF_UP.to_ne_bytes()); // change this flag, to nothing
+        Message::new(RTM_SETLINK, 0, format!("RTM_SETLINK {name} down"))
+            .body(&body)
+            .attribute(IFLA_IFNAME, c_string(name))
+    }
+
     /// And set the size of its largest packet.
     pub fn mtu(mut self, mtu: u32) -> Message {
         self.shown += &format!(" mtu {mtu}");

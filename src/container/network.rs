@@ -200,15 +200,18 @@ impl Port {
 
     // ANCHOR: give-back-port
     fn give_back(self) -> Result<()> {
-        if self.plugged_in.get() {
-            // The kernel would remove it by itself, but only some time after the container's end: it cleans
-            // up network namespaces in the background. So that nothing can be seen once the runtime has
-            // ended, it is removed now. Most often the kernel has come first, and this costs nothing;
-            // else about 15 ms. (The bridge costs some 50: in both cases the kernel waits until no
-            // processor can be using the device any more.)
-            delete(&self.netlink, "take the cable away now, and not a moment later", &self.cable)?;
-        }
         let lock = ledger::lock("network")?;
+        if self.note.alone() {
+            if self.plugged_in.get() {
+                delete(&self.netlink, "take the cable away with the last container", &self.cable)?;
+            }
+        } else if self.plugged_in.get() {
+            // To remove a link takes 15 ms and more: the kernel waits until no processor can be using it.
+            // With the namespace that holds its other end it goes for nothing, in the background and some
+            // moments from now. Until then nobody may meet the dead container at its old address.
+            let off = Message::down(&self.cable);
+            send_unless_gone(&self.netlink, "switch the cable off: the kernel removes it soon", off)?;
+        }
         self.lease.give_back(&lock);
         self.note.leave(&self.netlink, &lock)
     }
@@ -370,7 +373,11 @@ fn take_back(changes: &Changes) -> Result<()> {
 }
 
 fn delete(netlink: &Netlink, why: &str, name: &str) -> Result<()> {
-    match netlink.send(why, &[Message::delete(name)]) {
+    send_unless_gone(netlink, why, Message::delete(name))
+}
+
+fn send_unless_gone(netlink: &Netlink, why: &str, message: Message) -> Result<()> {
+    match netlink.send(why, &[message]) {
         Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(()), // it has gone by itself
         result => result,
     }

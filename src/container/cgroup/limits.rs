@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::stat::{major, minor};
+use nix::unistd::Pid;
 
 use crate::workshop::errors::{Error, Result};
 
@@ -32,14 +34,16 @@ impl Limits {
 
     /// Refuses what this machine cannot give.
     pub(super) fn check(&self) -> Result<()> {
-        let available = std::thread::available_parallelism().map_or(1, usize::from);
-        match self.cpus {
-            Some(cpus) if cpus.quota() > available as u64 * Cpus::PERIOD => {
-                Err(Error::new("limit the processor", format!("--cpus {cpus} was asked for"))
-                    .remedy(format!("choose between 0.01 and {available}: this machine has no more")))
-            }
-            _ => Ok(()),
+        let Some(cpus) = self.cpus else { return Ok(()) };
+        // Not std::thread::available_parallelism, which reads many files to learn this process's own quota.
+        let processors = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+        let available =
+            (0..CpuSet::count()).filter(|&number| processors.is_set(number) == Ok(true)).count().max(1);
+        if cpus.quota() > available as u64 * Cpus::PERIOD {
+            return Err(Error::new("limit the processor", format!("--cpus {cpus} was asked for"))
+                .remedy(format!("choose between 0.01 and {available}: this machine has no more")));
         }
+        Ok(())
     }
 }
 

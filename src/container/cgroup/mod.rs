@@ -143,7 +143,14 @@ fn find(name: &str, limits: &Limits) -> Result<Box<dyn Hierarchy>> {
 }
 
 fn read(path: &str) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| Error::io("look for cgroups", path, &error))
+    use std::io::Read;
+    // With room for all of it. The kernel does not tell how long its own files are, and writes them anew for
+    // each of the small reads of `fs::read_to_string`.
+    let mut text = String::with_capacity(16 * 1024);
+    fs::File::open(path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|error| Error::io("look for cgroups", path, &error))?;
+    Ok(text)
 }
 
 /// A mounted cgroup hierarchy: a line of /proc/self/mountinfo. See proc_pid_mountinfo(5).
@@ -236,6 +243,10 @@ fn number_in(file: &Path) -> Option<u64> {
 /// Removes a cgroup with everything in it: thaws it, kills what runs in it and below, removes it from
 /// the leaves up. It is no error if it is not there.
 pub fn destroy(directory: &Path) -> Result<()> {
+    // Most often nobody is left in it, and that is all there is to do.
+    if fs::remove_dir(directory).is_ok() {
+        return Ok(());
+    }
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match destroy_once(directory) {
