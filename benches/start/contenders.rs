@@ -120,7 +120,7 @@ impl Bench {
     }
 
     pub fn chapter(&self, number: usize, name: &str, sets_up: &'static str, options: &str) -> Contender {
-        Contender::new(name, sets_up, CHAPTERS[number - 1], &format!("{options} -- true"))
+        Contender::new(name, sets_up, CHAPTERS[number - 1], &format!("{options} -- /bin/true"))
     }
 
     pub fn floor(&self, bridge: bool) -> Contender {

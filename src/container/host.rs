@@ -92,7 +92,7 @@ pub(super) fn same_namespace(namespace: &File, kind: &str) -> bool {
 
 /// Is this process in the first user namespace, where root is really root?
 pub fn in_first_user_namespace() -> Result<bool> {
-    let map = std::fs::read_to_string("/proc/self/uid_map")
+    let map = sys::read_file(Path::new("/proc/self/uid_map"))
         .map_err(|error| Error::io("see who is who here", "/proc/self/uid_map", &error))?;
     let numbers: Vec<&str> = map.split_whitespace().collect();
     Ok(numbers == ["0", "0", "4294967295"])

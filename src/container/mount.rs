@@ -98,8 +98,6 @@ fn make_dev(root: &NewRoot) -> Result<()> {
         if may_mknod {
             let file = dev.join(name);
             sys::mknod("make a device that a program may count on", &file, major, minor)?;
-            // mknod(2) obeys the umask.
-            set_mode(&file, 0o666)?;
         } else {
             // In a user namespace nobody can make a device node, but one that is there can be borrowed.
             let source = Path::new("/dev").join(name);
@@ -114,23 +112,23 @@ fn make_dev(root: &NewRoot) -> Result<()> {
     }
 
     let how = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    let pts = root.directory("dev/pts")?;
+    let pts = place.make_directory("pts")?;
     let options: &[u8] = b"newinstance,ptmxmode=0666,mode=0620";
     sys::mount(
         "have terminals of its own",
         Some(Path::new("devpts")),
-        pts.path(),
+        &pts,
         Some("devpts"),
         how,
         Some(options),
     )?;
-    let shm = root.directory("dev/shm")?;
+    let shm = place.make_directory("shm")?;
     let options: &[u8] = b"mode=1777,size=64m";
     let how = how | MsFlags::MS_NODEV;
     sys::mount(
         "have room for shared memory, as shm_open(3) wants it",
         tmpfs,
-        shm.path(),
+        &shm,
         Some("tmpfs"),
         how,
         Some(options),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 
 use super::host::{self, Host};
 use super::ledger::{self, Leftover};
@@ -52,6 +52,8 @@ impl Overlay {
     /// there counts as memory of the container, which chapter 6 can limit.) The tmpfs is mounted over
     /// the directory of the runtime's notes, because that one is sure to be there.
     pub fn mount(&self) -> Result<NewRoot> {
+        // From here on a file has the mode that it is made with. (The command gets the usual umask again.)
+        umask(Mode::empty());
         let scratch = ledger::state_directory()?;
         let how = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let why = "have room for a writable layer that vanishes with the container";
@@ -139,8 +141,10 @@ impl Kept {
 }
 
 fn make_directory(path: PathBuf) -> Result<PathBuf> {
-    fs::create_dir(&path).map_err(|error| Error::io("make a directory for the overlay", &path, &error))?;
-    set_mode(&path, 0o755)?;
+    DirBuilder::new()
+        .mode(0o755)
+        .create(&path)
+        .map_err(|error| Error::io("make a directory for the overlay", &path, &error))?;
     Ok(path)
 }
 

@@ -1,8 +1,9 @@
 //! Chapters 1 and 3: the root directory, first changed with chroot(2), then exchanged with pivot_root(2).
 
-use std::fs::Permissions;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -119,8 +120,12 @@ impl NewRoot {
     /// memory and mounted over the name. So Docker does it with /etc/hostname, hosts and resolv.conf.
     pub fn provide_file(&self, name: &str, text: &str) -> Result<()> {
         let source = self.scratch.join(name.replace('/', "-"));
-        std::fs::write(&source, text).map_err(|error| Error::io(format!("write {name}"), &source, &error))?;
-        std::fs::set_permissions(&source, Permissions::from_mode(0o644))
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&source)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| Error::io(format!("write {name}"), &source, &error))?;
         let target = self.file(name)?;
         let why = format!("give the container its own /{name}, and its layer none");
@@ -145,6 +150,17 @@ impl Place {
     /// A path that leads to it whatever its name is by now. See proc_pid_fd(5).
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes a directory in it, and returns a path that leads there. Only for what we have just mounted
+    /// here: nobody else has put a link of that name into it.
+    pub fn make_directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        DirBuilder::new()
+            .mode(0o755)
+            .create(&path)
+            .map_err(|error| Error::io(format!("make a directory {name}"), &path, &error))?;
+        Ok(path)
     }
 }
 // ANCHOR_END: place

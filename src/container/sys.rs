@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -316,6 +316,15 @@ pub fn write_file(why: &str, file: &Path, text: impl Display) -> Result<()> {
         write().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     })
     .map(drop)
+}
+
+/// Reads a file of the kernel's (/proc, cgroups) whole. Such a file tells no length beforehand, and is written
+/// anew for each read: so not `std::fs::read_to_string`, which asks for the length, and then reads in bits.
+pub fn read_file(file: &Path) -> std::io::Result<String> {
+    const ROOM: usize = 16 * 1024;
+    let mut text = String::with_capacity(ROOM);
+    std::fs::File::open(file)?.take(1 << 24).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn at(directory: BorrowedFd) -> String {

@@ -143,14 +143,7 @@ fn find(name: &str, limits: &Limits) -> Result<Box<dyn Hierarchy>> {
 }
 
 fn read(path: &str) -> Result<String> {
-    use std::io::Read;
-    // With room for all of it. The kernel does not tell how long its own files are, and writes them anew for
-    // each of the small reads of `fs::read_to_string`.
-    let mut text = String::with_capacity(16 * 1024);
-    fs::File::open(path)
-        .and_then(|mut file| file.read_to_string(&mut text))
-        .map_err(|error| Error::io("look for cgroups", path, &error))?;
-    Ok(text)
+    sys::read_file(Path::new(path)).map_err(|error| Error::io("look for cgroups", path, &error))
 }
 
 /// A mounted cgroup hierarchy: a line of /proc/self/mountinfo. See proc_pid_mountinfo(5).
@@ -231,13 +224,13 @@ fn write_disk_limit(directory: &Path, file: &str, value: String) -> Result<()> {
 
 /// The value after `key` in a file of `key value` lines.
 fn value_of(file: &Path, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(file).ok()?;
+    let text = sys::read_file(file).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// The number that a file holds.
 fn number_in(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
+    sys::read_file(file).ok()?.trim().parse().ok()
 }
 
 /// Removes a cgroup with everything in it: thaws it, kills what runs in it and below, removes it from

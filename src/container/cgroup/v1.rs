@@ -151,21 +151,15 @@ impl Hierarchy for V1 {
         let place = root.directory("sys/fs/cgroup")?;
         let why = "have room for a directory for each hierarchy";
         sys::mount(why, tmpfs, place.path(), Some("tmpfs"), PROC_FLAGS, Some(b"mode=755,size=64k"))?;
+        let place = root.directory("sys/fs/cgroup")?; // the directory that is there now: the tmpfs
         for (controller, _) in &self.cgroups {
-            let place = root.directory(&format!("sys/fs/cgroup/{controller}"))?;
             let why = "see its own limits and counters, and change none";
             let how = PROC_FLAGS | MsFlags::MS_RDONLY;
-            sys::mount(
-                why,
-                Some(Path::new("cgroup")),
-                place.path(),
-                Some("cgroup"),
-                how,
-                Some(controller.as_bytes()),
-            )?;
+            let cgroup = Some(Path::new("cgroup"));
+            let target = place.make_directory(controller)?;
+            sys::mount(why, cgroup, &target, Some("cgroup"), how, Some(controller.as_bytes()))?;
         }
         let how = PROC_FLAGS | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        let place = root.directory("sys/fs/cgroup")?;
         sys::mount("add nothing there", tmpfs, place.path(), None, how, Some(b"mode=755,size=64k"))
     }
 }
@@ -173,7 +167,7 @@ impl Hierarchy for V1 {
 /// Lets the processes of a freezer cgroup go on, if they are frozen.
 pub(super) fn thaw(directory: &Path) -> Result<()> {
     let state = directory.join("freezer.state");
-    match std::fs::read_to_string(&state) {
+    match sys::read_file(&state) {
         Ok(text) if text.trim() != "THAWED" => {
             sys::write_file("let it go on: a frozen process cannot even die", &state, "THAWED")
         }

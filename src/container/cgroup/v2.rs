@@ -248,7 +248,7 @@ impl Hierarchy for V2 {
 }
 
 fn words(file: &Path) -> Vec<String> {
-    fs::read_to_string(file).unwrap_or_default().split_whitespace().map(str::to_string).collect()
+    sys::read_file(file).unwrap_or_default().split_whitespace().map(str::to_string).collect()
 }
 
 #[cfg(test)]
