@@ -2,6 +2,8 @@
 
 use crate::support::session::Session;
 
+const V1: &[&str] = &["cgroup-v1", "cgroup-memory", "cgroup-cpu", "cgroup-pids"];
+
 pub const SESSIONS: &[Session] = &[
     // What a container is.
     Session::new(
@@ -91,4 +93,30 @@ pub const SESSIONS: &[Session] = &[
         "page00-trouble-names",
         &["cargo run --bin chapter05 -- --network none wget -q -O - http://example.org/"],
     ),
+    // Cgroups, version 1.
+    Session::new(
+        "page00-v1-files",
+        &[
+            "cargo run --bin chapter06 -- --memory 64m --cpus 0.5 --pids-limit 100",
+            "> cd /sys/fs/cgroup; ls",
+            "> cat memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes pids/pids.max",
+            "> cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us",
+            "> grep -E 'freezer|memory|pids' /proc/self/cgroup | sort -t: -k 2",
+        ],
+    )
+    .needs(V1)
+    .lab(&["--cgroups", "v1"])
+    .filters(&[(r"(?m)^\d+:(freezer|memory|pids):", "N:$1:")]),
+    Session::new(
+        "page00-v1-explain",
+        &["cargo run --bin chapter06 -- --explain --memory 64m --network none -- true 2>&1 |\n    grep -E 'cooperage-[0-9]|CGROUP|clone'"],
+    )
+    .needs(V1)
+    .lab(&["--cgroups", "v1"]),
+    Session::new(
+        "page00-v1-out-of-memory",
+        &["cargo run --bin chapter06 -- --memory 32m -- dd if=/dev/zero of=/dev/null bs=200M count=1", "echo $?"],
+    )
+    .needs(V1)
+    .lab(&["--cgroups", "v1"]),
 ];

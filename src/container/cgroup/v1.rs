@@ -84,6 +84,7 @@ impl Hierarchy for V1 {
         directories
     }
 
+    // ANCHOR: v1-create
     fn create(&self, limits: &Limits) -> Result<()> {
         for directory in self.directories() {
             make_directory(directory, REMEDY)?;
@@ -120,11 +121,13 @@ impl Hierarchy for V1 {
         }
         Ok(())
     }
+    // ANCHOR_END: v1-create
 
     fn open(&self) -> Result<Option<OwnedFd>> {
         Ok(None)
     }
 
+    // ANCHOR: v1-enter
     /// Writing 0 to `tasks` moves the writer itself, at once. (Writing a pid to cgroup.procs waits, for
     /// some milliseconds, until no processor can still be looking at the old state.)
     fn enter(&self) -> Result<()> {
@@ -133,6 +136,7 @@ impl Hierarchy for V1 {
         }
         Ok(())
     }
+    // ANCHOR_END: v1-enter
 
     fn thaw(&self) -> Result<()> {
         self.directory("freezer").map_or(Ok(()), thaw)
@@ -164,6 +168,7 @@ impl Hierarchy for V1 {
     }
 }
 
+// ANCHOR: v1-thaw
 /// Lets the processes of a freezer cgroup go on, if they are frozen.
 pub(super) fn thaw(directory: &Path) -> Result<()> {
     let state = directory.join("freezer.state");
@@ -174,3 +179,4 @@ pub(super) fn thaw(directory: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+// ANCHOR_END: v1-thaw
