@@ -42,7 +42,7 @@ pub const SESSIONS: &[Session] = &[
         "page05-taken",
         &[
             "cargo run --bin chapter04 -- nc -l -p 8080 &",
-            "~ wait_for pgrep -P $! nc",
+            "~ wait_for grep -q :1F90.*00000000: /proc/net/tcp /proc/net/tcp6",
             "cargo run --bin chapter04 -- nc -l -p 8080",
         ],
     ),
@@ -68,6 +68,7 @@ pub const SESSIONS: &[Session] = &[
         &[
             "cargo run --bin chapter05 -- --hostname server nc -l -p 80 -e echo hello &",
             "~ wait_for pgrep -P $! nc",
+            "~ wait_for nsenter --target $(pgrep -P $!) --net grep -q :0050.*00000000: /proc/net/tcp /proc/net/tcp6",
             "cargo run --bin chapter05 -- --hostname client",
             "> hostname -i",
             "> cat /etc/hosts",
@@ -115,6 +116,7 @@ pub const SESSIONS: &[Session] = &[
         &[
             "cargo run --bin chapter05 -- sleep 1000 &",
             "~ wait_for pgrep -P $! sleep",
+            "~ wait_for sh -c 'ip -br link | grep \"cooperage0 *UP\"'",
             "ip -br link",
             "bridge link",
             "pid=$(pgrep -P $!)",
@@ -178,6 +180,7 @@ pub const SESSIONS: &[Session] = &[
         &[
             "cargo run --bin chapter05 -- nc -l -p 80 -e echo hello &",
             "~ wait_for pgrep -P $! nc",
+            "~ wait_for nsenter --target $(pgrep -P $!) --net grep -q :0050.*00000000: /proc/net/tcp /proc/net/tcp6",
             "nft add table ip doors",
             "nft add chain ip doors mine '{ type nat hook output priority -100; }'",
             "nft add rule ip doors mine ip daddr 10.83.0.1 tcp dport 8080 dnat to 10.83.0.2:80",
