@@ -70,6 +70,10 @@ pub const SESSIONS: &[Session] = &[
     )
     .needs(&["cgroup-pids"]),
     Session::new(
+        "page06-refused",
+        &["cargo run --bin chapter06 -- --memory 1m", "cargo run --bin chapter06 -- --cpus half", "echo $?"],
+    ),
+    Session::new(
         "page06-throttled",
         &["cargo run --bin chapter06 -- --cpus 0.1 -- \\\n    sh -c 'yes > /dev/null & sleep 1; grep -E \"periods|throttled\" /sys/fs/cgroup/cpu.stat'"],
     )
@@ -105,6 +109,9 @@ pub const SESSIONS: &[Session] = &[
         &["cargo run --bin chapter06 -- --explain --memory 64m --cpus 0.5 --pids-limit 100 -- true 2>&1 |\n    grep -E 'cooperage-[0-9]|CGROUP|cgroup2'"],
     )
     .needs(V2),
+    Session::new("page06-denied", &["cargo run --bin chapter06 -- --memory 64m -- true", "echo $?"])
+        .user()
+        .needs(V2),
     Session::new(
         "page06-not-entered",
         &["cargo run --bin chapter06 -- --memory 32m -- dd if=/dev/zero of=/dev/null bs=200M count=1"],
