@@ -175,7 +175,7 @@ fn verdicts(report: &Value) -> Result<BTreeMap<String, String>, Failed> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
     for task in report["tasks"].as_array().into_iter().flatten() {
         let verdict = text(&task["verdict"]);
-        let required = std::env::var("COOPERAGE_REQUIRE").is_ok_and(|words| words == "all");
+        let required = support::is_required("all that a task needs");
         if verdict == "error" || verdict == "blocked" && required {
             return Err(format!("{} {verdict}: {}", task["id"], task["message"]).into());
         }

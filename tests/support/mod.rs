@@ -3,7 +3,7 @@
 //! The test program starts itself again inside `lab`. There the case is root of a throw-away host, can
 //! start chapters, look at them from outside, and leave what it likes: the lab's end takes it away, also
 //! when the test is killed. A case that needs what this machine lacks is reported as ignored with the
-//! reason; `COOPERAGE_REQUIRE=all` (or a list of features) makes that a failure.
+//! reason; `COOPERAGE_REQUIRE=all` (or a list of features; `all,-cgroup-v1` is all but one) makes that a failure.
 
 #![allow(dead_code)] // each test program uses a part of this
 
@@ -123,23 +123,32 @@ fn label(case: &Case, who: Who) -> String {
     format!("{}::{}", case.name, if who == Who::Root { "root" } else { "user" })
 }
 
+/// Was it said that nothing may be skipped for want of this feature?
+pub fn is_required(feature: &str) -> bool {
+    let required = std::env::var("COOPERAGE_REQUIRE").unwrap_or_default();
+    let excepted = required.split(',').any(|word| word.strip_prefix('-') == Some(feature));
+    !excepted && required.split(',').any(|word| word == "all" || word == feature)
+}
+
 /// The first feature that this machine lacks, and whether it was said to be required.
 fn missing(
     case: &Case,
     who: Who,
     known: &mut BTreeMap<&'static str, Option<String>>,
 ) -> Option<(String, bool)> {
-    let required = std::env::var("COOPERAGE_REQUIRE").unwrap_or_default();
     let mut needs = vec!["lab"];
     needs.extend(case.needs);
     if who == Who::User {
         needs.push("user-namespace");
     }
     if needs.contains(&ANOTHER_USER) && who == Who::User && !nix::unistd::geteuid().is_root() {
-        return Some(("needs root, to start several programs as one other user".into(), required == "all"));
+        return Some((
+            "needs root, to start several programs as one other user".into(),
+            is_required(ANOTHER_USER),
+        ));
     }
     if needs.contains(&ROOT_ITSELF) && !nix::unistd::geteuid().is_root() {
-        return Some(("needs root, whose containers are to be looked at".into(), required == "all"));
+        return Some(("needs root, whose containers are to be looked at".into(), is_required(ROOT_ITSELF)));
     }
     for need in needs.into_iter().filter(|need| ![ANOTHER_USER, ROOT_ITSELF].contains(need)) {
         let lack = known.entry(need).or_insert_with(|| match doctor::check(need) {
@@ -150,8 +159,7 @@ fn missing(
             }
         });
         if let Some(reason) = lack {
-            let is_required = required.split(',').any(|word| word == "all" || word == need);
-            return Some((reason.clone(), is_required));
+            return Some((reason.clone(), is_required(need)));
         }
     }
     None
