@@ -36,6 +36,10 @@ fn main() -> std::process::ExitCode {
         }
         build_the_broken(&sessions);
     }
+    // For whoever runs this where nothing can be built, or only slowly.
+    if std::env::var_os("COOPERAGE_BUILD_ONLY").is_some() {
+        return std::process::ExitCode::SUCCESS;
+    }
     support::main(sessions.iter().map(|session| session.case(play)).chain(pages::others()).collect())
 }
 
