@@ -120,10 +120,8 @@ impl Arena {
         copy_tree(rootfs, &arena.path("rootfs"))?;
         let attacker = programs.join("breakout");
         rootfs::add_program(&arena.path("rootfs"), &attacker, Path::new("/usr/bin/breakout"))?;
-        for name in [arena.program(), "breakout".to_string()] {
-            let (from, to) = (programs.join(&name), arena.path("bin").join(&name));
-            fs::copy(&from, &to).map_err(|error| Error::io(STEP, &from, &error))?;
-        }
+        let (from, to) = (programs.join(arena.program()), arena.path("bin").join(arena.program()));
+        fs::copy(&from, &to).map_err(|error| Error::io(STEP, &from, &error))?;
         let ticket = random()?;
         let inside = arena.path("rootfs").join(TICKET.trim_start_matches('/'));
         fs::write(&inside, &ticket).map_err(|error| Error::io(STEP, &inside, &error))?;
@@ -183,6 +181,16 @@ impl Arena {
             self.option(option, value);
         }
         Ok(status.success())
+    }
+
+    /// The same. From chapter 6 on, where it can't be set there is nothing that could be got round.
+    pub fn limit_or_nothing(&mut self, option: &str, value: &str) -> Result<()> {
+        if !self.limit(option, value)? && self.chapter >= 6 {
+            self.nothing_to_attack(
+                "whoever starts it may write no cgroup, and the runtime refuses to run without the limit",
+            );
+        }
+        Ok(())
     }
 
     /// Tells the attacker something.
@@ -259,7 +267,7 @@ impl Arena {
     fn start_victim(&mut self) -> Result<()> {
         // A number that no process in a container has: there they begin with 1.
         let _ = fs::write("/proc/sys/kernel/ns_last_pid", "20000");
-        let mut command = self.as_starter(&self.path("bin/breakout"));
+        let mut command = self.as_starter(&self.path("rootfs/usr/bin/breakout"));
         let mut victim = command
             .args([victim::MODE, &self.word])
             .stdin(Stdio::piped())
@@ -331,9 +339,24 @@ impl Arena {
         matches!(&said.answer, Some(Ok(loot)) if loot.contains(&self.word))
     }
 
-    /// Is the victim dead?
+    /// Is the victim dead? One that was just killed is given a moment.
     pub fn victim_is_dead(&mut self) -> bool {
-        self.victim.as_mut().is_some_and(|victim| matches!(victim.try_wait(), Ok(Some(_))))
+        let Some(victim) = &mut self.victim else { return false };
+        let begun = Instant::now();
+        while matches!(victim.try_wait(), Ok(None)) {
+            if begun.elapsed() > Duration::from_secs(1) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// Is something mounted at this path of the arena, for all the host to see?
+    pub fn is_mounted(&self, name: &str) -> bool {
+        let point = self.path(name).display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        mounts.lines().any(|line| line.split(' ').nth(4) == Some(&point))
     }
 
     /// How many processes there are more than before.

@@ -71,7 +71,44 @@ macro_rules! attacks {
     };
 }
 
-attacks![chroot, old_root, lower_layer, hostname, sysv_shm];
+attacks![
+    leaked_fd,
+    leaked_cwd,
+    rootfs_links,
+    kill_init,
+    kill,
+    ptrace,
+    vm_read,
+    proc_root,
+    runtime_exe,
+    chroot,
+    old_root,
+    mount_over,
+    lower_layer,
+    inodes,
+    hostname,
+    sysv_shm,
+    sysv_queue,
+    posix_queue,
+    posix_shm,
+    abstract_socket,
+    sniff,
+    network_config,
+    sysctl_own,
+    fork_bomb,
+    memory_bomb,
+    cpu_hog,
+    release_agent,
+    zombies,
+    umount,
+    mknod,
+    sysctl_host,
+    sys_write,
+    cgroup_limit,
+    ro_volume,
+    open_files,
+    user_namespace,
+];
 
 /// The attack of this name.
 pub fn find(name: &str) -> Option<&'static Attack> {

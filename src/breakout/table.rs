@@ -35,16 +35,20 @@ fn axes(cells: &[Cell]) -> (Vec<&'static Attack>, Vec<u8>) {
 /// The table for a terminal.
 pub fn text(cells: &[Cell]) -> String {
     let (attacks, chapters) = axes(cells);
+    let width = |chapter| {
+        let words = cells.iter().filter(|cell| cell.chapter == chapter).map(|cell| word(cell).len());
+        words.max().unwrap_or(0).max("escaped".len()) + 1
+    };
     let mut text = format!("{:<17}", "chapter");
-    for chapter in &chapters {
-        let _ = write!(text, "{chapter:<9}");
+    for &chapter in &chapters {
+        let _ = write!(text, "{chapter:<width$}", width = width(chapter));
     }
     text.push_str("stopped in\n");
     for attack in attacks {
         let _ = write!(text, "{:<17}", attack.name);
         for &chapter in &chapters {
             let word = cell_of(cells, attack, chapter).map_or(String::new(), word);
-            let padded = format!("{word:<9}");
+            let padded = format!("{word:<width$}", width = width(chapter));
             let coloured = match word.as_str() {
                 "escaped" => padded.red().bold(),
                 "-" => padded.dimmed(),

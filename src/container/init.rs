@@ -21,7 +21,20 @@ use crate::workshop::errors::{Error, Result};
 // ANCHOR: init-run
 /// Starts the command as a child, by `become_command`; then reaps, forwards and waits. Ends with the
 /// command, and with its status.
+///
+/// This process goes on running the runtime's own program, a file of the host's, and the container sees it:
+/// /proc/1/exe leads there, and who may follow it may change that file (CVE-2019-5736). So nobody may but
+/// root of the user namespace in which the runtime was started. For the command it ends with execve(2).
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
+    sys::set_undumpable("let no ordinary root follow /proc/1/exe to the runtime's own program")?;
+    run_in_sight(parent, become_command)
+}
+
+/// The same for the lab, whose inhabitants may look at its init: their /proc/1/exe is how they know it.
+pub fn run_in_sight(
+    parent: &Parent,
+    become_command: impl FnOnce() -> Result<Infallible>,
+) -> Result<Infallible> {
     // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
     let Some(command) = (unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? })
     else {

@@ -131,7 +131,7 @@ pub fn run(options: &Options) -> Result<Status> {
         let why = "bring the lab's loopback device up";
         Netlink::open(why)?.send(why, &[Message::up("lo")])?;
         drop_capabilities()?;
-        init::run(parent, || become_command(&options.command))
+        init::run_in_sight(parent, || become_command(&options.command))
     })?;
     child.release()?.wait_or_stop(GRACE, || cgroups.thaw())
 }

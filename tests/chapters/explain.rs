@@ -183,7 +183,7 @@ fn taught(text: &str) -> Option<String> {
             };
             Some(plain.replacen("write(", &format!("write(\"{path}\", "), 1))
         }
-        "prctl" if !text.contains("PR_SET_PDEATHSIG") => None,
+        "prctl" if !["PR_SET_PDEATHSIG", "PR_SET_DUMPABLE"].iter().any(|what| text.contains(what)) => None,
         "mkdir" if !text.contains("/sys/fs/cgroup") => None,
         "socket" if !text.contains("AF_NETLINK") => None,
         "sendto" if !text.contains("nlmsg_type=") => None,

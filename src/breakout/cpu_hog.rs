@@ -1,0 +1,52 @@
+//! A processor hog.
+//!
+//! The scheduler shares processors out by thread. Whoever has more threads than others gets more, and a container with a
+//! thousand of them leaves its neighbours little. Here four threads want 0.4 s of processor time between
+//! them, within 4 s.
+//!
+//! Chapter 6 stops it with `--cpus`: once its share of a period is used up, none of its threads runs until the next.
+
+use std::time::{Duration, Instant};
+
+use super::arena::{Arena, processes};
+use super::inside::{Inside, Stopped};
+use super::{Attack, End};
+
+pub const ATTACK: Attack = Attack {
+    name: "cpu-hog",
+    title: "threads that never sleep (against --cpus 0.05)",
+    won: "took 0.4 s of processor time and did not have to wait for it",
+    harmless: "",
+    end: End::Chapter(6),
+    because: "the cpu controller of its cgroup makes it wait for its next share",
+    prepare: |arena: &mut Arena| arena.limit_or_nothing("--cpus", "0.05"),
+    attack,
+    judge: |_: &mut Arena, _| {
+        let own = std::process::id() as i32;
+        processes().iter().any(|process| process.pid != own && process.ticks >= 38)
+    },
+};
+
+fn attack(_: &Inside) -> Result<String, Stopped> {
+    let begun = Instant::now();
+    let goal = Duration::from_millis(420); // a little more than what the judge looks for
+    let spin = || {
+        while begun.elapsed() < Duration::from_secs(4) && used() < goal {
+            std::hint::black_box((0..10_000).fold(0u64, |sum, number| sum ^ number));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(spin);
+        }
+    });
+    if used() >= goal { Ok(String::new()) } else { Err(Stopped::nothing("it got its share and no more")) }
+}
+
+/// The processor time that this process has used, all its threads together.
+fn used() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes into `time`. The clock is there on every Linux, so there is no error to see.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
