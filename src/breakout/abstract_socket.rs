@@ -1,9 +1,10 @@
 //! Calling an abstract Unix socket of the host's.
 //!
-//! A Unix socket usually is a file, and the root directory and the mount namespace decide who finds it. An *abstract* one
-//! has a name that begins with a zero byte and is no file: it has neither permissions nor a place. Its names are
-//! those of the network namespace, of all things. X servers and D-Bus used to listen there; containerd's shims did,
-//! until CVE-2020-15257: a container with the host's network could call them, and have them start what it liked.
+//! A Unix socket usually is a file, and the root directory and the mount namespace decide who finds it. An
+//! *abstract* one has a name that begins with a zero byte and is no file: it has neither permissions nor a
+//! place. Its names are those of the network namespace, of all things. X servers and D-Bus used to listen
+//! there; containerd's shims did, until CVE-2020-15257: a container with the host's network could call them,
+//! and have them start what it liked.
 //!
 //! Chapter 5 stops it with a network namespace, and `--network host` brings it back.
 

@@ -1,5 +1,5 @@
-//! The host's side of an attack: in a lab, it plants the canaries, starts the chapter with the attacker as its
-//! command, hears what the attacker says, and gives the judge something to look at.
+//! The host's side of an attack: in a lab, it plants the canaries, starts the chapter with the attacker as
+//! its command, hears what the attacker says, and gives the judge something to look at.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,8 +91,8 @@ pub fn nothing(_: &mut Arena) -> Result<()> {
 }
 
 impl Arena {
-    /// Makes it: a copy of the root filesystem with the attacker in it, a copy of the chapter, a directory outside
-    /// with a secret, and the victim. To be called in a lab only.
+    /// Makes it: a copy of the root filesystem with the attacker in it, a copy of the chapter, a directory
+    /// outside with a secret, and the victim. To be called in a lab only.
     pub fn new(chapter: u8, user: bool, programs: &Path, rootfs: &Path) -> Result<Arena> {
         if !crate::workshop::lab::inside() {
             return Err(Error::new(STEP, "this is not a lab").remedy("breakout makes one by itself"));
@@ -168,8 +168,8 @@ impl Arena {
         self.options.extend([option.to_string(), value.to_string()]);
     }
 
-    /// Gives the container a limit, where the chapter has it and this machine can set it for whoever starts the
-    /// container. False if not.
+    /// Gives the container a limit, where the chapter has it and this machine can set it for whoever starts
+    /// the container. False if not.
     pub fn limit(&mut self, option: &str, value: &str) -> Result<bool> {
         if self.chapter < 6 {
             return Ok(false);
@@ -243,8 +243,8 @@ impl Arena {
             command.uid(NOBODY).gid(NOBODY);
             return command;
         }
-        // The lab's root is an ordinary user of the machine, and can become no other. A user namespace in which its
-        // number is another makes it look like one.
+        // The lab's root is an ordinary user of the machine, and can become no other. A user namespace in
+        // which its number is another makes it look like one.
         // SAFETY: between fork and exec it only makes system calls, and allocates in one thread.
         unsafe {
             command.pre_exec(|| {
@@ -287,7 +287,8 @@ impl Arena {
         Ok(())
     }
 
-    /// Starts the chapter with the attacker in it, and hears what it says. One that says nothing in time is ended.
+    /// Starts the chapter with the attacker in it, and hears what it says. One that says nothing in time is
+    /// ended.
     pub fn attack(&mut self, attack: &Attack) -> Result<Said> {
         self.before = Before { processes: processes().len(), open_files: open_files() };
         let mut command = self.command();
@@ -369,8 +370,8 @@ impl Arena {
         open_files().saturating_sub(self.before.open_files)
     }
 
-    /// Does a process of the container hold a file open for writing whose path ends like this, on a filesystem of
-    /// this kind (a number of statfs(2))?
+    /// Does a process of the container hold a file open for writing whose path ends like this, on a
+    /// filesystem of this kind (a number of statfs(2))?
     pub fn holds_for_writing(&self, end: &str, kind: i64) -> bool {
         descriptors().any(|link| {
             let is_it = fs::read_link(&link).is_ok_and(|path| path.to_string_lossy().ends_with(end));

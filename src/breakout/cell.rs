@@ -177,7 +177,8 @@ fn failed(job: &Job, why: &str) -> Cell {
     }
 }
 
-/// Runs it in a lab, and waits for it. `directory` is where the lab works, and what it can see of what is made for it.
+/// Runs it in a lab, and waits for it. `directory` is where the lab works, and what it can see of what is
+/// made for it.
 pub fn run(job: &Job, directory: &Path) -> Cell {
     start(job, directory).unwrap_or_else(|error| failed(job, &format!("the lab can't be started: {error}")))
 }

@@ -1,11 +1,11 @@
 //! Lifting one's own limit.
 //!
-//! A limit is a file, and the container sees the file: /sys/fs/cgroup shows it its own cgroup, read-only. Root mounts the
-//! same hierarchy a second time, writable, writes `max`, and the limit is gone. The cgroup namespace hides all other cgroups; it
-//! does not make one's own any less one's own.
+//! A limit is a file, and the container sees the file: /sys/fs/cgroup shows it its own cgroup, read-only.
+//! Root mounts the same hierarchy a second time, writable, writes `max`, and the limit is gone. The cgroup
+//! namespace hides all other cgroups; it does not make one's own any less one's own.
 //!
-//! Chapter 8 stops it: the file belongs to the machine's root. (Where cgroups are version 2 and delegated, as systemd
-//! does, the kernel refuses it at the border of the namespace as well: cgroups(7), "nsdelegate".)
+//! Chapter 8 stops it: the file belongs to the machine's root. (Where cgroups are version 2 and delegated, as
+//! systemd does, the kernel refuses it at the border of the namespace as well: cgroups(7), "nsdelegate".)
 
 use nix::mount::{MsFlags, mount};
 

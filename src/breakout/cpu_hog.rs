@@ -1,10 +1,11 @@
 //! A processor hog.
 //!
-//! The scheduler shares processors out by thread. Whoever has more threads than others gets more, and a container with a
-//! thousand of them leaves its neighbours little. Here four threads want 0.4 s of processor time between
-//! them, within 4 s.
+//! The scheduler shares processors out by thread. Whoever has more threads than others gets more, and a
+//! container with a thousand of them leaves its neighbours little. Here four threads want 0.4 s of processor
+//! time between them, within 4 s.
 //!
-//! Chapter 6 stops it with `--cpus`: once its share of a period is used up, none of its threads runs until the next.
+//! Chapter 6 stops it with `--cpus`: once its share of a period is used up, none of its threads runs until
+//! the next.
 
 use std::time::{Duration, Instant};
 

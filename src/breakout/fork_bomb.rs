@@ -1,8 +1,8 @@
 //! A fork bomb.
 //!
-//! Processes are a resource of the whole machine: there are as many numbers as kernel.pid_max says, and each costs
-//! memory that can't be swapped out. A PID namespace has numbers of its own, but every process in it takes one of the host's as
-//! well. The bomb here stops at 300; `:(){ :|:& };:` does not.
+//! Processes are a resource of the whole machine: there are as many numbers as kernel.pid_max says, and each
+//! costs memory that can't be swapped out. A PID namespace has numbers of its own, but every process in it
+//! takes one of the host's as well. The bomb here stops at 300; `:(){ :|:& };:` does not.
 //!
 //! Chapter 6 stops it with `--pids-limit`: at the limit, fork(2) fails in the container, and only there.
 

@@ -1,12 +1,12 @@
 //! Renaming the host.
 //!
-//! The host name is one value in the kernel. Root may set it with sethostname(2), and root in a container without a
-//! UTS namespace sets the host's. It sounds harmless; log files, shell prompts, licence servers and cluster members
-//! that go by the name disagree.
+//! The host name is one value in the kernel. Root may set it with sethostname(2), and root in a container
+//! without a UTS namespace sets the host's. It sounds harmless; log files, shell prompts, licence servers and
+//! cluster members that go by the name disagree.
 //!
-//! Chapter 4 stops it: the container has a UTS namespace, and a name of its own in it. An ordinary user's container
-//! never could: the host's UTS namespace belongs to the first user namespace, and root of another one has no right
-//! in it.
+//! Chapter 4 stops it: the container has a UTS namespace, and a name of its own in it. An ordinary user's
+//! container never could: the host's UTS namespace belongs to the first user namespace, and root of another
+//! one has no right in it.
 
 use super::arena::{self, Arena};
 use super::inside::{At, Inside, Stopped};

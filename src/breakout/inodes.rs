@@ -1,12 +1,13 @@
 //! Using up the filesystem that all share.
 //!
-//! A filesystem has room for so many bytes and for so many files. A million empty files take no space worth the name
-//! and leave no inode for anyone: "No space left on device", says the host, and df(1) shows half of it free. In
-//! chapters 1 and 2 what the container writes lies on the host's filesystem beside everything else.
+//! A filesystem has room for so many bytes and for so many files. A million empty files take no space worth
+//! the name and leave no inode for anyone: "No space left on device", says the host, and df(1) shows half of
+//! it free. In chapters 1 and 2 what the container writes lies on the host's filesystem beside everything
+//! else.
 //!
-//! Chapter 3 stops it: the layer that is written to is a filesystem of the container's own, in memory. (That memory
-//! counts as the container's, which chapter 6 can limit. With `--upper` on the host's disk the attack is back;
-//! against that there are quotas, which no chapter has.)
+//! Chapter 3 stops it: the layer that is written to is a filesystem of the container's own, in memory. (That
+//! memory counts as the container's, which chapter 6 can limit. With `--upper` on the host's disk the attack
+//! is back; against that there are quotas, which no chapter has.)
 
 use super::arena::{self, Arena};
 use super::inside::{At, Inside, Stopped};

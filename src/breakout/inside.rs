@@ -1,8 +1,8 @@
 //! The attacker's side: what runs in the container.
 //!
 //! The attacker is this crate's `breakout` program, which the arena puts into the rootfs. It is told what to
-//! look for in its arguments, makes its attempt, says in one line what came of it, and waits until it is
-//! told to end: the judge looks while it is alive.
+//! look for in its arguments, makes its attempt, says in one line what came of it, and waits until it is told
+//! to end: the judge looks while it is alive.
 //!
 //! It obeys only who has put a ticket into its root directory, and the arena does that in a lab's own memory.
 //! So no attack can be started by hand on a machine that somebody needs.

@@ -1,8 +1,8 @@
 //! Killing a process of the host's.
 //!
-//! kill(2) takes a number. Without a PID namespace the container's numbers are the host's, root may signal everyone,
-//! and an ordinary user's container every process of that user, his editor for one. Not even a /proc is needed: one
-//! can try all numbers, or say -1 and mean all.
+//! kill(2) takes a number. Without a PID namespace the container's numbers are the host's, root may signal
+//! everyone, and an ordinary user's container every process of that user, his editor for one. Not even a
+//! /proc is needed: one can try all numbers, or say -1 and mean all.
 //!
 //! Chapter 2 stops it: in a PID namespace of its own there are only its own numbers.
 

@@ -1,10 +1,10 @@
 //! SIGKILL to process 1.
 //!
-//! The end of process 1 is the end of its PID namespace: the kernel kills all the rest. So a single signal would bring down the
-//! container, or in chapter 1, where process 1 is the host's, the host.
+//! The end of process 1 is the end of its PID namespace: the kernel kills all the rest. So a single signal
+//! would bring down the container, or in chapter 1, where process 1 is the host's, the host.
 //!
-//! It never worked: the kernel drops a signal to process 1 for which it has no handler if it comes from the same
-//! PID namespace, and SIGKILL can't have one. Only a namespace above can kill it. See pid_namespaces(7).
+//! It never worked: the kernel drops a signal to process 1 for which it has no handler if it comes from the
+//! same PID namespace, and SIGKILL can't have one. Only a namespace above can kill it. See pid_namespaces(7).
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -20,7 +20,7 @@ pub const ATTACK: Attack = Attack {
     won: "killed process 1",
     harmless: "the kernel dropped the signal",
     end: End::Never,
-    because: "the kernel drops signals to process 1 that come from its own PID namespace, if it has no handler",
+    because: "the kernel drops a signal to process 1 from its own PID namespace that it has no handler for",
     prepare: arena::nothing,
     attack,
     judge: |_: &mut Arena, said: &Said| said.answer.is_none(),

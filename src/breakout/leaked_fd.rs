@@ -1,11 +1,12 @@
 //! A directory that somebody forgot to close.
 //!
-//! A descriptor of a directory leads there, whatever the root directory is: openat(2) and fchdir(2) start from it,
-//! and `..` goes up from there to the host's real root. Descriptors survive execve(2) unless they are marked
-//! close-on-exec, so a runtime hands on what its own parent left open. Here the parent leaves descriptor 20 open on
-//! purpose.
+//! A descriptor of a directory leads there, whatever the root directory is: openat(2) and fchdir(2) start
+//! from it, and `..` goes up from there to the host's real root. Descriptors survive execve(2) unless they
+//! are marked close-on-exec, so a runtime hands on what its own parent left open. Here the parent leaves
+//! descriptor 20 open on purpose.
 //!
-//! It never worked: from chapter 1 on, `process::exec` marks everything above 2 close-on-exec, whoever opened it.
+//! It never worked: from chapter 1 on, `process::exec` marks everything above 2 close-on-exec, whoever opened
+//! it.
 
 use std::os::fd::BorrowedFd;
 

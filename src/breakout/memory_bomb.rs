@@ -1,10 +1,10 @@
 //! A memory bomb.
 //!
-//! Memory is one pool. When it runs dry the kernel kills a process somewhere on the machine, and it need not be the one
-//! that took it all. The bomb here takes 128 MiB.
+//! Memory is one pool. When it runs dry the kernel kills a process somewhere on the machine, and it need not
+//! be the one that took it all. The bomb here takes 128 MiB.
 //!
-//! Chapter 6 stops it with `--memory`: what a container has above its limit, it has to give back, and if it can't, it is one
-//! of its own processes that the kernel kills.
+//! Chapter 6 stops it with `--memory`: what a container has above its limit, it has to give back, and if it
+//! can't, it is one of its own processes that the kernel kills.
 
 use super::arena::{Arena, processes};
 use super::inside::{Inside, Stopped};

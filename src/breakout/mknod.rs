@@ -1,15 +1,17 @@
 //! Making a device node.
 //!
-//! A device node is a file with two numbers, and the numbers are the device. Who can make one with those of the
-//! disk that the rootfs is on, and open it, reads and writes every file of the host's, below all permissions: `debugfs`
-//! does it in one line. That the container's /dev has no disk means nothing as long as it may make one.
+//! A device node is a file with two numbers, and the numbers are the device. Who can make one with those of
+//! the disk that the rootfs is on, and open it, reads and writes every file of the host's, below all
+//! permissions: `debugfs` does it in one line. That the container's /dev has no disk means nothing as long as
+//! it may make one.
 //!
-//! The node that is made here is one for /dev/zero, and it is opened and read: the right and the door are the same as for
-//! the disk's, which differs in two numbers. The disk itself is left alone, and where cgroups are version 1 the
-//! lab's devices cgroup would refuse it.
+//! The node that is made here is one for /dev/zero, and it is opened and read: the right and the door are the
+//! same as for the disk's, which differs in two numbers. The disk itself is left alone, and where cgroups are
+//! version 1 the lab's devices cgroup would refuse it.
 //!
-//! Chapter 8 stops it: in a user namespace nobody can make a device node. Chapter 9 drops CAP_MKNOD for containers that have
-//! none. Docker leaves the right, and has a devices cgroup refuse what such a node leads to.
+//! Chapter 8 stops it: in a user namespace nobody can make a device node. Chapter 9 drops CAP_MKNOD for
+//! containers that have none. Docker leaves the right, and has a devices cgroup refuse what such a node leads
+//! to.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,9 +1,9 @@
 //! Breakouts: small attacks on the chapters' containers, each with one trick.
 //!
-//! An attack is one file here. It runs inside the container, as an ordinary program of the rootfs, and tries to
-//! get at a *canary* that was planted outside: a file with a random word, a process that holds it, a host name,
-//! a limit. Whether it got there is decided outside, by what it brought back or changed, never by what it says
-//! of itself. All of it happens in a lab ([`cell`]); the attacker obeys nobody else ([`inside`]).
+//! An attack is one file here. It runs inside the container, as an ordinary program of the rootfs, and tries
+//! to get at a *canary* that was planted outside: a file with a random word, a process that holds it, a host
+//! name, a limit. Whether it got there is decided outside, by what it brought back or changed, never by what
+//! it says of itself. All of it happens in a lab ([`cell`]); the attacker obeys nobody else ([`inside`]).
 
 use crate::workshop::errors::Result;
 

@@ -1,12 +1,12 @@
 //! Mounting where the host sees it.
 //!
-//! A mount is not a change of a directory: it is an entry in a table that all processes of a mount namespace share.
-//! Root in a chroot that mounts something on its own /mnt has changed the table of the whole machine. On a path
-//! that the host uses that covers what was there; and who mounts once a second fills the table.
+//! A mount is not a change of a directory: it is an entry in a table that all processes of a mount namespace
+//! share. Root in a chroot that mounts something on its own /mnt has changed the table of the whole machine.
+//! On a path that the host uses that covers what was there; and who mounts once a second fills the table.
 //!
-//! Chapter 3 stops it: the container has a mount namespace, and make_private cuts the tie by which mounts in a copy
-//! appear in the original. An ordinary user's runtime has had one from the start, because without one its user
-//! namespace would not let it mount at all.
+//! Chapter 3 stops it: the container has a mount namespace, and make_private cuts the tie by which mounts in
+//! a copy appear in the original. An ordinary user's runtime has had one from the start, because without one
+//! its user namespace would not let it mount at all.
 
 use nix::mount::{MsFlags, mount};
 
@@ -28,5 +28,6 @@ pub const ATTACK: Attack = Attack {
 
 fn attack(_: &Inside) -> Result<String, Stopped> {
     let how = MsFlags::empty();
-    mount(Some("over"), "/mnt", Some("tmpfs"), how, None::<&str>).at("mount(tmpfs, /mnt)").map(|()| String::new())
+    mount(Some("over"), "/mnt", Some("tmpfs"), how, None::<&str>).at("mount(tmpfs, /mnt)")?;
+    Ok(String::new())
 }

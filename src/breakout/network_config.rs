@@ -1,8 +1,9 @@
 //! Switching off the host's network.
 //!
-//! Network devices, addresses, routes and firewall rules belong to a network namespace. Root in a container that shares
-//! the host's can do with them what ip(8) can: switch a device off, take its address, send the host's traffic through
-//! itself. Here it switches the loopback device off, and the host can't talk to itself any more.
+//! Network devices, addresses, routes and firewall rules belong to a network namespace. Root in a container
+//! that shares the host's can do with them what ip(8) can: switch a device off, take its address, send the
+//! host's traffic through itself. Here it switches the loopback device off, and the host can't talk to itself
+//! any more.
 //!
 //! Chapter 5 stops it: the loopback device that it switches off then is its own.
 

@@ -5,9 +5,10 @@
 //! already. `nsenter --mount --target $$` is the whole attack. As long as the runtime only changes the root
 //! *directory*, the namespace's root is the host's.
 //!
-//! Chapter 3 stops it. pivot_root(2) exchanges the root of the namespace itself, and the old one is unmounted.
-//! (Container engines that can't use pivot_root, because the host runs from an initramfs, move the new root over
-//! the old one and then chroot: there the old root is still mounted below, and finding it is this attack again.)
+//! Chapter 3 stops it. pivot_root(2) exchanges the root of the namespace itself, and the old one is
+//! unmounted. (Container engines that can't use pivot_root, because the host runs from an initramfs, move the
+//! new root over the old one and then chroot: there the old root is still mounted below, and finding it is
+//! this attack again.)
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};

@@ -1,11 +1,11 @@
 //! Open files without end.
 //!
-//! An open file is memory of the kernel's, and the machine has a limit for all together (fs.file-max). A process has one of its own
-//! (RLIMIT_NOFILE), but a container has as many processes as it likes. There is no controller that counts open files.
-//! Ten processes open 9000 here.
+//! An open file is memory of the kernel's, and the machine has a limit for all together (fs.file-max). A
+//! process has one of its own (RLIMIT_NOFILE), but a container has as many processes as it likes. There is no
+//! controller that counts open files. Ten processes open 9000 here.
 //!
-//! Chapter 9 stops it as far as it can be stopped: it sets the limit of a process, and with `--pids-limit` the product of the
-//! two is bounded.
+//! Chapter 9 stops it as far as it can be stopped: it sets the limit of a process, and with `--pids-limit`
+//! the product of the two is bounded.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
 //! Taking a message out of the host's POSIX queue.
 //!
-//! A POSIX message queue has a name with a slash and looks like a file, but mq_open(2) does not look at the tree of
-//! files: the names are the IPC namespace's. /dev/mqueue only shows them.
+//! A POSIX message queue has a name with a slash and looks like a file, but mq_open(2) does not look at the
+//! tree of files: the names are the IPC namespace's. /dev/mqueue only shows them.
 //!
 //! Chapter 4 stops it with an IPC namespace.
 

@@ -1,8 +1,9 @@
 //! Reading the host's POSIX shared memory.
 //!
-//! shm_open(3) is no system call: it opens a file in /dev/shm, a filesystem in memory. So it is no IPC namespace that
-//! keeps one from it, but the root directory, from chapter 1 on; and from chapter 3 on the container has a /dev/shm of
-//! its own. That is why it never worked, and why `--volume /dev/shm:/dev/shm` is Docker's way to share it.
+//! shm_open(3) is no system call: it opens a file in /dev/shm, a filesystem in memory. So it is no IPC
+//! namespace that keeps one from it, but the root directory, from chapter 1 on; and from chapter 3 on the
+//! container has a /dev/shm of its own. That is why it never worked, and why `--volume /dev/shm:/dev/shm` is
+//! Docker's way to share it.
 
 use super::arena::{self, Arena};
 use super::inside::{At, Inside, Stopped};

@@ -1,11 +1,13 @@
 //! Through another process's root.
 //!
 //! /proc/PID/root and /proc/PID/cwd look like symbolic links, and are none: who opens them is at once where
-//! that process has its root, or stands, with no path walked. Who sees a process of the host's in a /proc, and may trace
-//! it, has the host's files. In chapter 1 there is no /proc, but root mounts one: it shows all processes of the host.
+//! that process has its root, or stands, with no path walked. Who sees a process of the host's in a /proc,
+//! and may trace it, has the host's files. In chapter 1 there is no /proc, but root mounts one: it shows all
+//! processes of the host.
 //!
-//! Chapter 2 stops it: in a PID namespace of its own the container sees, and can mount, only a /proc that has its own
-//! processes. An ordinary user could not even in chapter 1: a /proc is mounted by who owns the PID namespace.
+//! Chapter 2 stops it: in a PID namespace of its own the container sees, and can mount, only a /proc that has
+//! its own processes. An ordinary user could not even in chapter 1: a /proc is mounted by who owns the PID
+//! namespace.
 
 use super::arena::{self, Arena};
 use super::inside::{At, Inside, Stopped};

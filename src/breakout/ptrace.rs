@@ -1,11 +1,11 @@
 //! Tracing a process of the host's.
 //!
-//! ptrace(2) gives a debugger everything that its target has: memory, registers, open files, and it can make the target
-//! run the debugger's code. The usual way out of a container with the host's PID namespace and CAP_SYS_PTRACE is
-//! to do so with a process of the host's root.
+//! ptrace(2) gives a debugger everything that its target has: memory, registers, open files, and it can make
+//! the target run the debugger's code. The usual way out of a container with the host's PID namespace and
+//! CAP_SYS_PTRACE is to do so with a process of the host's root.
 //!
-//! Chapter 2 stops it: no number, no target. An ordinary user's container never could: its root has all rights in its own
-//! user namespace, and the victim lives in the one above.
+//! Chapter 2 stops it: no number, no target. An ordinary user's container never could: its root has all
+//! rights in its own user namespace, and the victim lives in the one above.
 
 use nix::sys::ptrace;
 use nix::unistd::Pid;

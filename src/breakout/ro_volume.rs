@@ -1,12 +1,12 @@
 //! Writing to a read-only volume.
 //!
-//! `--volume DIR:/mnt:ro` gives the container a mount that is read-only. Read-only is a flag of that mount, and
-//! CAP_SYS_ADMIN over the mount namespace is the right to change flags: `mount -o remount,rw,bind /mnt`. The host's
-//! directory is then as writable as its permissions allow.
+//! `--volume DIR:/mnt:ro` gives the container a mount that is read-only. Read-only is a flag of that mount,
+//! and CAP_SYS_ADMIN over the mount namespace is the right to change flags: `mount -o remount,rw,bind /mnt`.
+//! The host's directory is then as writable as its permissions allow.
 //!
-//! Chapter 9 stops it, by taking the right away. In chapter 8 a flag set before the user namespace is entered is locked
-//! there, and one that the runtime sets inside, as it does for an ordinary user today, is not: that is why this one
-//! works as a user too.
+//! Chapter 9 stops it, by taking the right away. In chapter 8 a flag set before the user namespace is entered
+//! is locked there, and one that the runtime sets inside, as it does for an ordinary user today, is not: that
+//! is why this one works as a user too.
 
 use nix::mount::{MsFlags, mount};
 
@@ -38,6 +38,7 @@ fn prepare(arena: &mut Arena) -> Result<()> {
 
 fn attack(_: &Inside) -> std::result::Result<String, Stopped> {
     let none = None::<&str>;
-    mount(none, "/mnt", none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none).at("mount(/mnt, MS_REMOUNT|MS_BIND)")?;
+    let again = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    mount(none, "/mnt", none, again, none).at("mount(/mnt, MS_REMOUNT|MS_BIND)")?;
     std::fs::write("/mnt/changed", "changed").at("write(/mnt/changed)").map(|()| String::new())
 }

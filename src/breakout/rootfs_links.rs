@@ -1,12 +1,14 @@
 //! A root filesystem that lies: links that lead outside.
 //!
-//! A runtime mounts on, writes to and makes things in a directory that somebody else has filled. Is its /dev a symbolic link to
-//! the host's /home, a runtime that follows it mounts there; is /etc/resolv.conf one to the host's /etc/shadow, it
-//! overwrites that. It has happened again and again: CVE-2017-1002101 (Kubernetes, a volume), CVE-2019-16884 and CVE-2019-19921
-//! (runc, /proc and volumes), CVE-2021-30465 (runc, a volume's target that is exchanged in time).
+//! A runtime mounts on, writes to and makes things in a directory that somebody else has filled. Is its /dev
+//! a symbolic link to the host's /home, a runtime that follows it mounts there; is /etc/resolv.conf one to
+//! the host's /etc/shadow, it overwrites that. It has happened again and again: CVE-2017-1002101 (Kubernetes,
+//! a volume), CVE-2019-16884 and CVE-2019-19921 (runc, /proc and volumes), CVE-2021-30465 (runc, a volume's
+//! target that is exchanged in time).
 //!
-//! It never worked here: chapters 1 and 2 touch nothing in the rootfs but /proc, and refuse one that is a link; from chapter 3
-//! on every path in the rootfs is looked up by openat2(2) with RESOLVE_IN_ROOT, and used by descriptor.
+//! It never worked here: chapters 1 and 2 touch nothing in the rootfs but /proc, and refuse one that is a
+//! link; from chapter 3 on every path in the rootfs is looked up by openat2(2) with RESOLVE_IN_ROOT, and used
+//! by descriptor.
 
 use std::os::unix::fs::symlink;
 

@@ -24,8 +24,8 @@ pub struct Range {
 }
 
 impl Range {
-    /// Builds the chapters if cargo has started this program, so that it is the code as it is now that is attacked;
-    /// finds the root filesystem.
+    /// Builds the chapters if cargo has started this program, so that it is the code as it is now that is
+    /// attacked; finds the root filesystem.
     pub fn new() -> Result<Range> {
         let program = std::env::current_exe().map_err(|error| Error::io(STEP, "/proc/self/exe", &error))?;
         let programs = program.parent().unwrap_or(Path::new("/")).to_path_buf();
@@ -86,8 +86,8 @@ impl Range {
         cell::run(&job, &self.directory)
     }
 
-    /// Every attack on every one of the chapters, two at a time; in the order of attacks and chapters. `tell` hears
-    /// how many are done, of how many.
+    /// Every attack on every one of the chapters, two at a time; in the order of attacks and chapters. `tell`
+    /// hears how many are done, of how many.
     pub fn matrix(
         &self,
         attacks: &[&Attack],

@@ -1,11 +1,13 @@
 //! Listening in on the host's network.
 //!
-//! A packet socket gets a copy of everything that goes over a network device, in either direction; that is how
-//! tcpdump(8) works. Whoever has CAP_NET_RAW over a network namespace may open one. A container in the host's hears all
-//! that the host says and is told, on the loopback device too, where nobody encrypts anything.
+//! A packet socket gets a copy of everything that goes over a network device, in either direction; that is
+//! how tcpdump(8) works. Whoever has CAP_NET_RAW over a network namespace may open one. A container in the
+//! host's hears all that the host says and is told, on the loopback device too, where nobody encrypts
+//! anything.
 //!
-//! Chapter 5 stops it: in a network namespace of its own there is its own cable, and the host's devices are not there.
-//! (What goes over the bridge from one container to another is a different matter: CVE-2020-13401.)
+//! Chapter 5 stops it: in a network namespace of its own there is its own cable, and the host's devices are
+//! not there. (What goes over the bridge from one container to another is a different matter:
+//! CVE-2020-13401.)
 
 use std::time::{Duration, Instant};
 

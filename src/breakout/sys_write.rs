@@ -1,9 +1,10 @@
 //! Writing to /sys.
 //!
-//! /sys shows the kernel's devices and knobs. Apart from the network devices none of it is in a namespace: who writes
-//! there speaks to the machine, power/state puts it to sleep, and kernel/uevent_helper names a program that the
-//! kernel starts as root. From chapter 3 on the container has a read-only /sys. But root may mount it once more, or make
-//! it writable by one call: read-only is a flag of the mount, not a right that is missing.
+//! /sys shows the kernel's devices and knobs. Apart from the network devices none of it is in a namespace:
+//! who writes there speaks to the machine, power/state puts it to sleep, and kernel/uevent_helper names a
+//! program that the kernel starts as root. From chapter 3 on the container has a read-only /sys. But root may
+//! mount it once more, or make it writable by one call: read-only is a flag of the mount, not a right that is
+//! missing.
 //!
 //! A file is opened for writing, and nothing is written.
 //!
@@ -42,10 +43,11 @@ const SYSFS_MAGIC: i64 = 0x6265_6572;
 
 fn attack(_: &Inside) -> Result<String, Stopped> {
     let none = None::<&str>;
+    let again = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
     let _ = std::fs::create_dir("/sys");
     if std::path::Path::new("/sys/kernel").exists() {
         // The mount may be read-only, and the filesystem too.
-        mount(none, "/sys", none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none).at("mount(/sys, MS_REMOUNT|MS_BIND)")?;
+        mount(none, "/sys", none, again, none).at("mount(/sys, MS_REMOUNT|MS_BIND)")?;
         mount(none, "/sys", none, MsFlags::MS_REMOUNT, none).at("mount(/sys, MS_REMOUNT)")?;
     } else {
         mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).at("mount(sysfs, /sys)")?;

@@ -1,14 +1,15 @@
 //! A setting of the whole machine, written in /proc/sys.
 //!
-//! kernel/core_pattern says what the kernel does with a crashing process's memory. Begins it with `|`, the kernel
-//! starts that program, as root and outside of every container. Root in a container writes its own program there, crashes, and
-//! is out: the shortest way there is, and no fault in the kernel. vm/overcommit_memory, kernel/modprobe and sysrq-trigger
-//! are in no namespace either.
+//! kernel/core_pattern says what the kernel does with a crashing process's memory. Begins it with `|`, the
+//! kernel starts that program, as root and outside of every container. Root in a container writes its own
+//! program there, crashes, and is out: the shortest way there is, and no fault in the kernel.
+//! vm/overcommit_memory, kernel/modprobe and sysrq-trigger are in no namespace either.
 //!
 //! The file is opened for writing, and nothing is written: the machine's setting would be changed.
 //!
-//! Chapter 8 stops it: the file belongs to the machine's root, and root of a user namespace is somebody else. Chapter 9
-//! makes /proc/sys read-only as well, for containers that have no user namespace; that is what Docker does.
+//! Chapter 8 stops it: the file belongs to the machine's root, and root of a user namespace is somebody else.
+//! Chapter 9 makes /proc/sys read-only as well, for containers that have no user namespace; that is what
+//! Docker does.
 
 use std::fs::File;
 

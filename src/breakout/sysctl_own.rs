@@ -1,12 +1,12 @@
 //! A setting of the network, written in /proc/sys.
 //!
 //! The settings in /proc/sys look like one list for the machine. Many belong to a namespace: what is read and
-//! written under /proc/sys/net is that of the process's network namespace, and kernel/msgmax and kernel/shmmax are the
-//! IPC namespace's. A container in the host's network namespace changes the host's: here, how many hops its packets
-//! may take; ip_forward or accept_redirects would do more.
+//! written under /proc/sys/net is that of the process's network namespace, and kernel/msgmax and
+//! kernel/shmmax are the IPC namespace's. A container in the host's network namespace changes the host's:
+//! here, how many hops its packets may take; ip_forward or accept_redirects would do more.
 //!
-//! Chapter 5 stops it for this one: the same file is another setting. For settings that are in no namespace see
-//! `sysctl-host`.
+//! Chapter 5 stops it for this one: the same file is another setting. For settings that are in no namespace
+//! see `sysctl-host`.
 
 use super::arena::{self, Arena};
 use super::inside::{At, Inside, Stopped};

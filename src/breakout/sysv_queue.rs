@@ -1,7 +1,7 @@
 //! Taking a message out of the host's System V queue.
 //!
-//! A message that is received is gone: who reads along takes it away from whom it was meant for. A queue has a
-//! number, as a segment of shared memory has, and permissions, and root reads all.
+//! A message that is received is gone: who reads along takes it away from whom it was meant for. A queue has
+//! a number, as a segment of shared memory has, and permissions, and root reads all.
 //!
 //! Chapter 4 stops it with an IPC namespace.
 

@@ -1,8 +1,8 @@
 //! Reading the host's System V shared memory.
 //!
-//! A segment of shared memory has a number, not a path: no root directory keeps anyone from it. Its permissions are
-//! a file's, owner and mode. Root reads all of them, and a container of an ordinary user reads that user's. Databases
-//! and X servers keep what they work on in such segments.
+//! A segment of shared memory has a number, not a path: no root directory keeps anyone from it. Its
+//! permissions are a file's, owner and mode. Root reads all of them, and a container of an ordinary user
+//! reads that user's. Databases and X servers keep what they work on in such segments.
 //!
 //! Chapter 4 stops it: in an IPC namespace of its own the number means another segment, or none.
 

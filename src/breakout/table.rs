@@ -11,8 +11,8 @@ fn cell_of<'a>(cells: &'a [Cell], attack: &Attack, chapter: u8) -> Option<&'a Ce
     cells.iter().find(|cell| cell.attack == attack.name && cell.chapter == chapter)
 }
 
-/// A cell in one word: `escaped`, the error that stopped it, `held` where nothing failed and nothing came of it,
-/// `-` where there is nothing to attack.
+/// A cell in one word: `escaped`, the error that stopped it, `held` where nothing failed and nothing came of
+/// it, `-` where there is nothing to attack.
 fn word(cell: &Cell) -> String {
     match (cell.outcome, &cell.errno) {
         (Outcome::Escaped, _) => "escaped".to_string(),
@@ -87,8 +87,8 @@ pub fn markdown(cells: &[Cell]) -> String {
     text
 }
 
-/// A chapter's rows for its page: what still works, and what this chapter has stopped. With what came of it for
-/// root and for an ordinary user.
+/// A chapter's rows for its page: what still works, and what this chapter has stopped. With what came of it
+/// for root and for an ordinary user.
 pub fn chapter(root: &[Cell], user: &[Cell], chapter: u8) -> String {
     let escaped = |cells: &[Cell], attack: &Attack, chapter| {
         cell_of(cells, attack, chapter).is_some_and(|cell| cell.outcome == Outcome::Escaped)
@@ -98,7 +98,7 @@ pub fn chapter(root: &[Cell], user: &[Cell], chapter: u8) -> String {
     if !stopped.is_empty() {
         let _ = writeln!(
             text,
-            "Stopped by this chapter:\n\n| attack | the trick | root's | a user's | what stops it |"
+            "Stopped by this chapter:\n\n| attack | the trick | root's container | a user's container | what stops it |"
         );
         text.push_str("|---|---|---|---|---|\n");
         for attack in stopped {
@@ -111,7 +111,10 @@ pub fn chapter(root: &[Cell], user: &[Cell], chapter: u8) -> String {
         .filter(|attack| escaped(root, attack, chapter) || escaped(user, attack, chapter))
         .collect();
     if !open.is_empty() {
-        let _ = writeln!(text, "Still open:\n\n| attack | the trick | root's | a user's | stopped in |");
+        let _ = writeln!(
+            text,
+            "Still open:\n\n| attack | the trick | root's container | a user's container | stopped in |"
+        );
         text.push_str("|---|---|---|---|---|\n");
         for attack in open {
             row(&mut text, attack, root, user, chapter, &attack.end.words());

@@ -1,14 +1,14 @@
 //! Lifting a cover.
 //!
-//! What is mounted on a directory hides what is in it. Hosts do that on purpose: an empty filesystem over a directory
-//! with keys hides them, as container engines hide parts of /proc. A container that may unmount lifts the cover. In
-//! chapters 1 and 2 it is the host's own mount that goes. From chapter 3 on the container has a copy of the mounts,
-//! and the copy of a volume comes with all that is mounted below it, cover and all, so that unmounting harms nobody
-//! else, but what lay under it can be read.
+//! What is mounted on a directory hides what is in it. Hosts do that on purpose: an empty filesystem over a
+//! directory with keys hides them, as container engines hide parts of /proc. A container that may unmount
+//! lifts the cover. In chapters 1 and 2 it is the host's own mount that goes. From chapter 3 on the container
+//! has a copy of the mounts, and the copy of a volume comes with all that is mounted below it, cover and all,
+//! so that unmounting harms nobody else, but what lay under it can be read.
 //!
-//! Chapter 8 stops it. Mounts that come into a user namespace from a more privileged one are locked together: they
-//! can't be taken apart there (mount_namespaces(7), "Restrictions on mount namespaces"). An ordinary user's container
-//! is in one from the start, and gets EINVAL.
+//! Chapter 8 stops it. Mounts that come into a user namespace from a more privileged one are locked together:
+//! they can't be taken apart there (mount_namespaces(7), "Restrictions on mount namespaces"). An ordinary
+//! user's container is in one from the start, and gets EINVAL.
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 

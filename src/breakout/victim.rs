@@ -1,5 +1,5 @@
-//! The canary that is a process: it lives on the host, as the one who starts the container, and holds the word
-//! in every place that a host's process may keep something in.
+//! The canary that is a process: it lives on the host, as the one who starts the container, and holds the
+//! word in every place that a host's process may keep something in.
 
 use std::ffi::CStr;
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
 //! Reading the memory of a process of the host's without stopping it.
 //!
-//! process_vm_readv(2) copies from another process's memory. It asks for the same rights as ptrace(2), and leaves no
-//! trace: the target does not even pause. Keys and passwords are in memory in the clear.
+//! process_vm_readv(2) copies from another process's memory. It asks for the same rights as ptrace(2), and
+//! leaves no trace: the target does not even pause. Keys and passwords are in memory in the clear.
 //!
 //! Chapter 2 stops it, as it does ptrace.
 

@@ -1,11 +1,13 @@
 //! A flood of zombies.
 //!
-//! A process that has ended stays in the table, as a zombie, until its parent has asked for its status. Is the parent gone, it
-//! is process 1 that inherits the child and has to ask. A program that was not written to be process 1 does not: its
-//! container collects zombies, and each takes one of the host's process numbers until there are none left.
+//! A process that has ended stays in the table, as a zombie, until its parent has asked for its status. Is
+//! the parent gone, it is process 1 that inherits the child and has to ask. A program that was not written to
+//! be process 1 does not: its container collects zombies, and each takes one of the host's process numbers
+//! until there are none left.
 //!
-//! Chapter 7 stops it with an init that waits for every orphan. In chapter 1 it does not work either: there process 1 is the
-//! host's own, which knows its duty. (A program that does not wait for its *own* children keeps its zombies even so, until it ends.)
+//! Chapter 7 stops it with an init that waits for every orphan. In chapter 1 it does not work either: there
+//! process 1 is the host's own, which knows its duty. (A program that does not wait for its *own* children
+//! keeps its zombies even so, until it ends.)
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ const COUNT: usize = 150;
 pub const ATTACK: Attack = Attack {
     name: "zombies",
     title: "orphans that nobody waits for",
-    won: "left 150 zombies in the host's process table",
+    won: "left more than 100 zombies in the host's process table",
     harmless: "every orphan was waited for",
     end: End::Chapter(7),
     because: "init waits for every orphan that it is given",
@@ -27,12 +29,17 @@ pub const ATTACK: Attack = Attack {
     judge,
 };
 
-fn judge(_: &mut Arena, _: &super::Said) -> bool {
-    // An init that does its duty may take its time.
-    let begun = Instant::now();
-    while processes().iter().filter(|process| process.state == 'Z').count() >= COUNT {
-        if begun.elapsed() > Duration::from_secs(2) {
-            return true;
+fn judge(arena: &mut Arena, _: &super::Said) -> bool {
+    // The last of them may take their time to end, and an init that does its duty may take its time too.
+    let (begun, mut since) = (Instant::now(), None);
+    while begun.elapsed() < Duration::from_secs(5) && arena.new_processes() > COUNT / 3 {
+        let zombies = processes().iter().filter(|process| process.state == 'Z').count();
+        if zombies >= COUNT - COUNT / 3 {
+            if since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(1) {
+                return true;
+            }
+        } else {
+            since = None;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
