@@ -40,13 +40,13 @@ pub const ATTACK: Attack = Attack {
             let file = format!("/sys/fs/cgroup/{name}/{NAME}/notify_on_release");
             std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
         };
-        HIERARCHIES.iter().any(|name| set(&name))
+        HIERARCHIES.iter().any(set)
     },
 };
 
 fn prepare(arena: &mut Arena) -> Result<()> {
     let is_there = |name: &&str| std::path::Path::new("/sys/fs/cgroup").join(name).join("tasks").exists();
-    if !HIERARCHIES.iter().any(|name| is_there(&name)) {
+    if !HIERARCHIES.iter().any(is_there) {
         arena.nothing_to_attack("this machine has no cgroups of version 1");
     }
     Ok(())

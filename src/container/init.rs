@@ -24,10 +24,13 @@ use crate::workshop::errors::{Error, Result};
 ///
 /// This process goes on running the runtime's own program, a file of the host's, and the container sees it:
 /// /proc/1/exe leads there, and who may follow it may change that file (CVE-2019-5736). So nobody may but
-/// root of the user namespace in which the runtime was started. For the command it ends with execve(2).
+/// root of the user namespace in which the runtime was started. It is done before the command is there.
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
-    sys::set_undumpable("let no ordinary root follow /proc/1/exe to the runtime's own program")?;
-    run_in_sight(parent, become_command)
+    sys::set_dumpable("let none but real root follow /proc/1/exe to the runtime's own program", false)?;
+    run_in_sight(parent, || {
+        sys::set_dumpable("hide the command from nobody", true)?;
+        become_command()
+    })
 }
 
 /// The same for the lab, whose inhabitants may look at its init: their /proc/1/exe is how they know it.

@@ -272,11 +272,15 @@ pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {
     explain::call(why, shown, || nix::sys::prctl::set_pdeathsig(signal))
 }
 
-/// prctl(2) with PR_SET_DUMPABLE 0: what /proc shows of this process, and ptrace(2), is for those only who have
-/// CAP_SYS_PTRACE over the user namespace in which its program was started. See proc(5) and ptrace(2).
-pub fn set_undumpable(why: &str) -> Result<()> {
-    let shown = || "prctl(PR_SET_DUMPABLE, 0)".to_string();
-    explain::call(why, shown, || nix::sys::prctl::set_dumpable(false))
+/// prctl(2) with PR_SET_DUMPABLE. Where it is not set, what /proc shows of this process, and ptrace(2), is for
+/// those only who have CAP_SYS_PTRACE over the user namespace in which its program was started. See ptrace(2).
+pub fn set_dumpable(why: &str, dumpable: bool) -> Result<()> {
+    let name = if dumpable { "SUID_DUMP_USER" } else { "SUID_DUMP_DISABLE" };
+    explain::call(
+        why,
+        || format!("prctl(PR_SET_DUMPABLE, {name})"),
+        || nix::sys::prctl::set_dumpable(dumpable),
+    )
 }
 
 /// close_range(2) of the descriptors from `first` to `last`: at once, or (`on_exec`) when execve(2) succeeds.
