@@ -95,6 +95,9 @@ fn build_the_broken(sessions: &[Session]) {
 /// Is this program at least as new as the other? All of the crate's are built anew when its library changes.
 fn is_newer(name: &str, other: &str) -> bool {
     let built = Path::new(env!("CARGO_BIN_EXE_lab"));
-    let time = |name: &str| fs::metadata(built.with_file_name(name)).and_then(|found| found.modified()).ok();
-    time(name).is_some_and(|time_built| Some(time_built) >= time(other))
+    let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    let program = built.ancestors().nth(2).map(|target| target.join("debug").join(name));
+    program
+        .and_then(|program| time(&program))
+        .is_some_and(|when| Some(when) >= time(&built.with_file_name(other)))
 }
