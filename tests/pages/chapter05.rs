@@ -162,6 +162,14 @@ pub const SESSIONS: &[Session] = &[
     )
     .needs(BRIDGE),
     Session::new(
+        "page05-breakout",
+        &[
+            "cargo run --bin breakout -- abstract-socket --chapter 4",
+            "cargo run --bin breakout -- abstract-socket --chapter 5",
+        ],
+    )
+    .needs(BRIDGE),
+    Session::new(
         "page05-by-hand",
         &[
             "unshare --net sleep 1000 &",
