@@ -53,6 +53,10 @@ lint:
 ci:
     .ci/run
 
+# attack the chapters: just breakout chroot --chapter 1, just breakout matrix
+breakout *ARGS:
+    cargo run -q --bin breakout -- {{ARGS}}
+
 # read the book in a browser
 book:
     mdbook serve --open book

@@ -19,6 +19,7 @@ fn main() -> std::process::ExitCode {
         Case::new("matrix", ROOT, |_| matrix("root", root())).needs(&[ROOT_ITSELF]),
         Case::new("matrix", USER, |_| matrix("user", user())),
         Case::new("rows_for_the_pages", ROOT, |_| rows_for_the_pages()).needs(&[ROOT_ITSELF]),
+        Case::new("what_the_appendix_shows", ROOT, |_| what_the_appendix_shows()).needs(&[ROOT_ITSELF]),
         Case::new("each_attack_ends_where_it_says", ROOT, |_| each_ends_where_it_says())
             .needs(&[ROOT_ITSELF]),
         Case::new("obeys_nobody_outside_a_lab", ROOT, |_| obeys_nobody_outside_a_lab()),
@@ -80,6 +81,18 @@ fn rows_for_the_pages() {
         let rows = table::chapter(root(), user(), chapter);
         snapshots(&[]).bind(|| insta::assert_snapshot!(format!("breakouts-chapter{chapter:02}"), rows));
     }
+}
+
+fn what_the_appendix_shows() {
+    snapshots(&[]).bind(|| insta::assert_snapshot!("breakouts-attacks", table::attacks()));
+    let mut shown = String::new();
+    for line in ["chroot --chapter 1", "chroot --chapter 3", "hostname --chapter 3 --user", "hostname"] {
+        let output = breakout(&line.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        shown +=
+            &format!("$ cargo run --bin breakout -- {line}\n{}", String::from_utf8_lossy(&output.stdout));
+    }
+    snapshots(&[]).bind(|| insta::assert_snapshot!("breakouts-shown", shown));
 }
 
 /// The chapter that is said to stop an attack does, and all after it; and before, it works.

@@ -156,6 +156,15 @@ pub fn one(attack: &Attack, cell: &Cell) -> String {
     text
 }
 
+/// All attacks for the book, with what stops each.
+pub fn attacks() -> String {
+    let mut text = String::from("| attack | the trick | stopped in | by what |\n|---|---|---|---|\n");
+    for Attack { name, title, end, because, .. } in ATTACKS {
+        let _ = writeln!(text, "| `{name}` | {title} | {} | {because} |", end.words());
+    }
+    text
+}
+
 /// All attacks, a line each.
 pub fn list() -> String {
     let mut text = String::new();
