@@ -19,7 +19,8 @@
 //! session does.
 //!
 //! What differs from run to run is shown as something that does not: processes of the host are numbered from 4201 in
-//! the order in which they are seen, namespaces from 4026532001; see [`steady`]. For anything else a session has filters.
+//! the order in which they began, namespaces from 4026532001 in that in which they are seen; see [`steady`]. For anything
+//! else a session has filters.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -440,88 +441,104 @@ fn steady(text: &str) -> String {
     }
     let text: Vec<&str> = text.lines().map(str::trim_end).collect();
     let mut text = text.join("\n");
-    for (kind, find, new) in KINDS {
-        text = numbered(&text, *kind, find, new);
+    for kind in &KINDS {
+        text = numbered(&text, kind);
     }
     text
 }
 
-/// What a word is made of, whether it is to be replaced, and what the n-th one becomes.
-type Kind = (fn(char) -> bool, fn(&str) -> bool, fn(usize) -> String);
+/// Words that differ from run to run.
+struct Kind {
+    /// What such a word is made of.
+    part: fn(char) -> bool,
+    /// Is it one of them?
+    is_it: fn(&str) -> bool,
+    /// What the n-th one becomes.
+    name: fn(usize) -> String,
+    /// The smallest is the first: else the one that is seen first.
+    sorted: bool,
+}
 
-const KINDS: &[Kind] = &[
-    // Processes of the host.
-    (
-        |c| c.is_ascii_alphanumeric(),
-        |word| {
+const KINDS: [Kind; 6] = [
+    // Processes of the host. Whoever was started first has the lower number: parents come before their children.
+    Kind {
+        part: |c| c.is_ascii_alphanumeric(),
+        is_it: |word| {
             word.len() == 4 && word.parse().is_ok_and(|n: u32| (FIRST_PID + 1..FIRST_PID + 700).contains(&n))
         },
-        |n| (FIRST_PID as usize + 1 + n).to_string(),
-    ),
+        name: |n| (FIRST_PID as usize + 1 + n).to_string(),
+        sorted: true,
+    },
     // Namespaces.
-    (
-        |c| c.is_ascii_alphanumeric(),
-        |word| word.len() == 10 && word.starts_with("402653") && word.parse::<u32>().is_ok(),
-        |n| (4_026_532_001_usize + n).to_string(),
-    ),
+    Kind {
+        part: |c| c.is_ascii_alphanumeric(),
+        is_it: |word| word.len() == 10 && word.starts_with("402653") && word.parse::<u32>().is_ok(),
+        name: |n| (4_026_532_001_usize + n).to_string(),
+        sorted: false,
+    },
     // Cables.
-    (
-        |c| c.is_ascii_alphanumeric(),
-        |word| word.len() == 12 && word.starts_with("veth") && is_hex(&word[4..]),
-        |n| format!("veth{:08x}", 0x1f2e_3d4c_usize + 0x0101_0101 * n),
-    ),
+    Kind {
+        part: |c| c.is_ascii_alphanumeric(),
+        is_it: |word| word.len() == 12 && word.starts_with("veth") && is_hex(&word[4..]),
+        name: |n| format!("veth{:08x}", 0x1f2e_3d4c_usize + 0x0101_0101 * n),
+        sorted: false,
+    },
     // The names of containers that were given none.
-    (
-        |c| c.is_ascii_alphanumeric(),
-        |word| word.len() == 12 && is_hex(word),
-        |n| format!("{:012x}", 0x4f1c_83a2_d5e7_usize + 0x0101_0101 * n),
-    ),
+    Kind {
+        part: |c| c.is_ascii_alphanumeric(),
+        is_it: |word| word.len() == 12 && is_hex(word),
+        name: |n| format!("{:012x}", 0x4f1c_83a2_d5e7_usize + 0x0101_0101 * n),
+        sorted: false,
+    },
     // Root filesystems.
-    (
-        |c| c.is_ascii_alphanumeric(),
-        |word| word.len() == 16 && is_hex(word),
-        |n| format!("{:016x}", 0x0c0f_fee0_5eed_cafe_usize + n),
-    ),
+    Kind {
+        part: |c| c.is_ascii_alphanumeric(),
+        is_it: |word| word.len() == 16 && is_hex(word),
+        name: |n| format!("{:016x}", 0x0c0f_fee0_5eed_cafe_usize + n),
+        sorted: false,
+    },
     // Network devices.
-    (
-        |c| c.is_ascii_hexdigit() || c == ':',
-        |word| {
+    Kind {
+        part: |c| c.is_ascii_hexdigit() || c == ':',
+        is_it: |word| {
             let parts: Vec<&str> = word.split(':').collect();
             let all = |what: &str| parts.iter().all(|part| *part == what);
             parts.len() == 6 && parts.iter().all(|part| part.len() == 2) && !all("00") && !all("ff")
         },
-        |n| format!("02:42:0a:53:00:{:02x}", n + 2),
-    ),
+        name: |n| format!("02:42:0a:53:00:{:02x}", n + 2),
+        sorted: false,
+    },
 ];
 
 fn is_hex(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
 }
 
-/// Replaces every word of a kind by the n-th name, n being how many others were seen before.
-fn numbered(
-    text: &str,
-    part: fn(char) -> bool,
-    is_it: &fn(&str) -> bool,
-    name: &fn(usize) -> String,
-) -> String {
+/// Replaces every word of a kind by a name that is the same in every run.
+fn numbered(text: &str, kind: &Kind) -> String {
     let mut seen: Vec<String> = Vec::new();
+    if kind.sorted {
+        let words = text.split(|c| !(kind.part)(c)).filter(|word| (kind.is_it)(word));
+        seen.extend(words.map(str::to_string));
+        seen.sort_unstable();
+        seen.dedup();
+    }
     let mut plain = String::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let length = rest.find(|c| !part(c)).unwrap_or(rest.len());
+        let length = rest.find(|c| !(kind.part)(c)).unwrap_or(rest.len());
         if length == 0 {
             plain.push(first);
             rest = &rest[first.len_utf8()..];
             continue;
         }
         let word = &rest[..length];
-        if is_it(word) {
+        if (kind.is_it)(word) {
             let at = seen.iter().position(|known| known == word).unwrap_or_else(|| {
                 seen.push(word.to_string());
                 seen.len() - 1
             });
-            plain.push_str(&name(at));
+            plain.push_str(&(kind.name)(at));
         } else {
             plain.push_str(word);
         }
