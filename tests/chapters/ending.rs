@@ -21,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("stop_with_grace_then_without", BOTH, stop_with_grace_then_without),
         Case::new("signals_during_the_start_are_not_lost", BOTH, signals_during_the_start_are_not_lost),
         Case::new("init_holds_no_file_of_the_hosts", BOTH, init_holds_no_file_of_the_hosts),
+        Case::new("init_is_not_looked_into", BOTH, init_is_not_looked_into),
         Case::new("container_ends_with_its_command", BOTH, container_ends_with_its_command),
         Case::new("keys_of_a_terminal", BOTH, keys_of_a_terminal),
     ]
@@ -157,11 +158,29 @@ fn signals_during_the_start_are_not_lost(who: Who) {
 }
 
 fn init_holds_no_file_of_the_hosts(who: Who) {
-    let seen = says(7, who, &[], "for fd in /proc/1/fd/*; do readlink $fd; done");
-    for line in seen.lines() {
+    let running = Running::start(7, who, &[], "");
+    // From outside, where it can be seen by root.
+    let init = format!("/proc/{}/fd", running.first());
+    let mut count = 0;
+    for entry in fs::read_dir(&init).expect("a living process").flatten() {
+        let file = fs::read_link(entry.path()).expect("an open file").display().to_string();
         let harmless = ["pipe:[", "socket:[", "anon_inode:", "/dev/null"];
-        assert!(harmless.iter().any(|kind| line.starts_with(kind)), "init has {line} open");
+        assert!(harmless.iter().any(|kind| file.starts_with(kind)), "init has {file} open");
+        count += 1;
     }
+    assert!(count > 2, "init has {count} files open");
+    running.end();
+}
+
+/// /proc/1/exe leads to the runtime's own program. An ordinary user's container may not go there.
+fn init_is_not_looked_into(who: Who) {
+    for what in ["readlink /proc/1/exe", "ls /proc/1/fd", "ls /proc/1/root/"] {
+        let ended = sh(7, who, &[], what);
+        assert_eq!(ended.status != 0, who == Who::User, "{what}: {}{}", ended.out, ended.err);
+    }
+    // The command itself is hidden from nobody.
+    says(7, who, &[], "readlink /proc/self/exe");
+    says(7, who, &["--no-init"], "readlink /proc/1/exe");
 }
 
 fn container_ends_with_its_command(who: Who) {
