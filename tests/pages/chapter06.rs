@@ -108,7 +108,8 @@ pub const SESSIONS: &[Session] = &[
         "page06-explain",
         &["cargo run --bin chapter06 -- --explain --memory 64m --cpus 0.5 --pids-limit 100 -- true 2>&1 |\n    grep -E 'cooperage-[0-9]|CGROUP|cgroup2'"],
     )
-    .needs(V2),
+    .needs(V2)
+    .filters(&[("/proc/self/fd/[0-9]+", "/proc/self/fd/9"), ("cgroup=[0-9]+", "cgroup=5")]),
     Session::new("page06-denied", &["cargo run --bin chapter06 -- --memory 64m -- true", "echo $?"])
         .user()
         .needs(V2),
