@@ -4,9 +4,6 @@ use crate::support::session::Session;
 
 const V2: &[&str] = &["cgroup-v2", "cgroup-memory", "cgroup-cpu", "cgroup-pids"];
 
-/// On a machine with systemd the root of the tree hands its controllers on; in the lab it does not before somebody says so.
-const HAND_ON: &str = "~ (cd /sys/fs/cgroup; mkdir shells; while read p; do echo $p > shells/cgroup.procs; done < cgroup.procs; echo '+memory +cpu +pids' > cgroup.subtree_control)";
-
 pub const SESSIONS: &[Session] = &[
     Session::new(
         "page06-first",
@@ -33,7 +30,6 @@ pub const SESSIONS: &[Session] = &[
     Session::new(
         "page06-by-hand",
         &[
-            HAND_ON,
             "mkdir /sys/fs/cgroup/mine",
             "cd /sys/fs/cgroup/mine",
             "cat memory.max cpu.max pids.max",
@@ -45,7 +41,6 @@ pub const SESSIONS: &[Session] = &[
     Session::new(
         "page06-internal",
         &[
-            HAND_ON,
             "mkdir /sys/fs/cgroup/mine",
             "cd /sys/fs/cgroup/mine",
             "sh -c 'echo 0 > cgroup.procs; echo +memory | tee cgroup.subtree_control >/dev/null'",
