@@ -753,16 +753,14 @@ fn cgroup_freezer() -> Result<String> {
     become_root()?;
     let mut host = Host::enter()?;
     let (mounts, memberships) = (Mount::all(&read("/proc/self/mountinfo")?), read("/proc/self/cgroup")?);
-    let v1 =
-        |mount: &&Mount| mount.kind == "cgroup" && mount.options.iter().any(|option| option == "freezer");
-    let v2 = |mount: &&Mount| mount.kind == "cgroup2";
-    let (mount, controller, file, value) = match (mounts.iter().find(v1), mounts.iter().find(v2)) {
-        (Some(mount), _) => (mount, Some("freezer"), "freezer.state", "FROZEN"),
-        (None, Some(mount)) => (mount, None, "cgroup.freeze", "1"),
-        (None, None) => return Err(Error::new(WHY, "no cgroup hierarchy that can is mounted")),
+    let own = |controller| cgroup::own_directory(&mounts, &memberships, controller);
+    let (own, file, value) = match (own(Some("freezer")), own(None)) {
+        (Some((_, own)), _) => (own, "freezer.state", "FROZEN"),
+        (None, Some((_, own))) => (own, "cgroup.freeze", "1"),
+        (None, None) => {
+            return Err(Error::new(WHY, "no cgroup of this process's that can be frozen is to be seen here"));
+        }
     };
-    let own = cgroup::membership(&memberships, controller).and_then(|own| mount.directory_of(own));
-    let own = own.ok_or_else(|| Error::new(WHY, "this process's own cgroup can't be seen from here"))?;
     let directory = own.join(format!("cooperage-doctor-{}", std::process::id()));
     host.note(&Leftover::Cgroup(directory.clone()))?;
     let made = fs::create_dir(&directory).map_err(|error| Error::io(WHY, &directory, &error)).remedy(

@@ -51,6 +51,7 @@ if [ "$who" != root ]; then
     chown 1000:1000 /run/user/1000 target/tmp
     # The root filesystem that the chapters made is the user's, as if the user had made it.
     chown -R 1000:1000 target/cooperage
+    [ "$INSTA_UPDATE" = no ] || chown -R 1000:1000 tests/snapshots
     # The first program makes room in the cgroup: the next is started in the leaf.
     # shellcheck disable=SC2016 # for the inner shell
     as "an ordinary user" sh -c 'cd "$0"; [ -d runtimes ] && cd runtimes; echo $$ >cgroup.procs; exec "$@"' \

@@ -184,6 +184,22 @@ impl Mount {
     }
 }
 
+/// The directory of this process's own cgroup, of version 1 with this controller or of version 2 (`None`),
+/// and the mount that it is seen in. The last one: what is mounted later covers what was there before.
+pub fn own_directory<'a>(
+    mounts: &'a [Mount],
+    memberships: &str,
+    controller: Option<&str>,
+) -> Option<(&'a Mount, PathBuf)> {
+    let own = membership(memberships, controller)?;
+    let has = |mount: &&Mount| match controller {
+        None => mount.kind == "cgroup2",
+        Some(name) => mount.kind == "cgroup" && mount.options.iter().any(|option| option == name),
+    };
+    let directory = |mount: &Mount| mount.directory_of(own).filter(|directory| directory.is_dir());
+    mounts.iter().rev().filter(has).find_map(|mount| Some((mount, directory(mount)?)))
+}
+
 /// The cgroup of this process in a hierarchy: the path in a line of /proc/self/cgroup, which is
 /// `0::PATH` for version 2 and `N:CONTROLLERS:PATH` for version 1.
 pub fn membership<'a>(memberships: &'a str, controller: Option<&str>) -> Option<&'a str> {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_disk_limit,
+    Cpus, Hierarchy, Limits, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit,
     write_limit,
 };
 use crate::container::pid::PROC_FLAGS;
@@ -49,15 +49,7 @@ impl V1 {
     ) -> Result<Option<V1>> {
         let mut cgroups = Vec::new();
         for &controller in controllers {
-            let mounted = mounts.iter().find(|mount| {
-                mount.kind == "cgroup" && mount.options.iter().any(|option| option == controller)
-            });
-            let own = membership(memberships, Some(controller));
-            // It is no directory where something else was mounted over it.
-            if let (Some(mount), Some(own)) = (mounted, own)
-                && let Some(directory) = mount.directory_of(own)
-                && directory.is_dir()
-            {
+            if let Some((_, directory)) = own_directory(mounts, memberships, Some(controller)) {
                 cgroups.push((controller.to_string(), directory.join(name)));
             }
         }

@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use super::{
-    Cpus, Hierarchy, Limits, Mount, make_directory, membership, number_in, value_of, write_disk_limit,
+    Cpus, Hierarchy, Limits, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit,
     write_limit,
 };
 use crate::container::pid::PROC_FLAGS;
@@ -40,10 +40,7 @@ impl V2 {
     /// A place for the cgroup `name`; `None` where no cgroup2 hierarchy has a controller to offer (on a
     /// hybrid machine version 1 has them).
     pub fn find(name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V2>> {
-        let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") else { return Ok(None) };
-        let own = membership(memberships, None).and_then(|own| mount.directory_of(own));
-        // It is no directory where something else was mounted over it.
-        let Some(own) = own.filter(|own| own.is_dir()) else { return Ok(None) };
+        let Some((mount, own)) = own_directory(mounts, memberships, None) else { return Ok(None) };
         let offered = words(&mount.point.join("cgroup.controllers"));
         if !CONTROLLERS.iter().any(|controller| offered.iter().any(|word| word == controller)) {
             return Ok(None);
