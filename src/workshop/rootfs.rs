@@ -175,6 +175,12 @@ fn given(directory: &Path) -> Result<Rootfs> {
 /// The root filesystem made of this machine's programs.
 fn assembled() -> Result<Rootfs> {
     let plan = Plan::new()?;
+    // Most often it is already there, and the first place is the one. Then nothing else has to be looked at.
+    if let Some(place) = beside_the_program()
+        && let Some(rootfs) = plan.ready_in(&place.path)?
+    {
+        return Ok(rootfs);
+    }
     let places = places();
     // Already there: also in a place where nothing can be written any more.
     for place in places.iter().filter(|place| place.is_closed_to_others()) {
@@ -260,7 +266,9 @@ impl Plan {
         if !intact(&path) {
             return Ok(None);
         }
-        let path = fs::canonicalize(&path).map_err(|error| Error::io(STEP, &path, &error))?;
+        // The kernel knows the path without links: one question, in place of one for each directory on the way.
+        let known = format!("/proc/self/fd/{}", lock.as_raw_fd());
+        let path = fs::read_link(known).map_err(|error| Error::io(STEP, &path, &error))?;
         Ok(Some(Rootfs { path, source: self.source.clone(), _lock: Some(lock) }))
     }
 
@@ -400,13 +408,17 @@ struct Place {
     base: Option<PathBuf>,
 }
 
+/// A place in cargo's target directory, which is known by a file that cargo puts there.
+fn beside_the_program() -> Option<Place> {
+    let program = std::env::current_exe().ok()?;
+    let target = program.ancestors().skip(1).find(|directory| directory.join("CACHEDIR.TAG").is_file())?;
+    Some(Place { path: target.join("cooperage"), base: Some(target.to_path_buf()) })
+}
+
 /// The places to try, the best one first.
 fn places() -> Vec<Place> {
     let mut places = Vec::new();
-    let program = std::env::current_exe().unwrap_or_default();
-    if let Some(target) = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file()) {
-        places.push(Place { path: target.join("cooperage"), base: Some(target.to_path_buf()) });
-    }
+    places.extend(beside_the_program());
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(cache) = variable("XDG_CACHE_HOME") {
         places.push(Place { path: cache.join("cooperage"), base: Some(cache) });
