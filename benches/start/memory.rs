@@ -20,12 +20,12 @@ pub fn memory_and_size() -> Outcome<Table> {
         ("as shipped: dynamic, glibc", CHAPTERS[6].into(), "1536 KiB, 1200 KB"),
         (
             "`just small`: static, glibc",
-            target.join("x86_64-unknown-linux-gnu/small/chapter07"),
+            target.join(format!("{}-unknown-linux-gnu/small/chapter07", std::env::consts::ARCH)),
             "1536 KiB, 600 KB",
         ),
         (
             "`just small`: static, musl",
-            target.join("x86_64-unknown-linux-musl/small/chapter07"),
+            target.join(format!("{}-unknown-linux-musl/small/chapter07", std::env::consts::ARCH)),
             "1536 KiB, 600 KB",
         ),
     ];

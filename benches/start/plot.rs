@@ -58,14 +58,14 @@ pub fn write(contenders: &[Contender], rounds: &Rounds) -> Outcome {
             let width = more * scale;
             // What is new is bright; what was there before is alternately pale and paler.
             let (colour, opacity) = match index {
-                _ if index == row => ("warm", "0.9"),
-                _ if index % 2 == 0 => ("accent", "0.55"),
-                _ => ("accent", "0.3"),
+                _ if index == row => ("warm", "1"),
+                _ if index % 2 == 0 => ("accent", "0.6"),
+                _ => ("accent", "0.35"),
             };
             writeln!(
                 svg,
-                "<rect x=\"{left:.1}\" y=\"{:.0}\" width=\"{width:.1}\" height=\"18\" \
-                 style=\"fill: var(--pic-{colour}); fill-opacity: {opacity}\"/>",
+                "<rect class=\"fill {colour}\" fill-opacity=\"{opacity}\" x=\"{left:.1}\" y=\"{:.0}\" \
+                 width=\"{width:.1}\" height=\"18\"/>",
                 top + 22.0
             )?;
             left += width;
@@ -78,7 +78,6 @@ pub fn write(contenders: &[Contender], rounds: &Rounds) -> Outcome {
         )?;
     }
     writeln!(svg, "</svg>")?;
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src/costs");
-    std::fs::create_dir_all(&directory)?;
-    Ok(std::fs::write(directory.join("plot.svg"), svg)?)
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src/pictures/costs-by-chapter.svg");
+    Ok(std::fs::write(file, svg)?)
 }
