@@ -65,7 +65,8 @@ if [ "$INSTA_UPDATE" = always ]; then
     find tests/snapshots -type f -newer "$started" -print0 | tar -c -f /dev/ttyS3 --null -T -
 fi
 
-if dmesg | grep -E 'BUG:|WARNING:|soft lockup|rcu.*stall'; then
+# A stall says that the machine below was busy, and nothing about the containers.
+if dmesg | grep -E 'BUG:|WARNING:' | grep -v 'soft lockup'; then
     echo "the kernel complained" >&2
     failed=1
 fi
