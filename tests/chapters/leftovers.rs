@@ -87,6 +87,7 @@ fn sweeping_spares_the_living(who: Who) {
     let ended = living.end();
     assert_eq!((ended.out.as_str(), ended.status), ("still here\n/proc/1\n", 0), "{}", ended.err);
     std::fs::remove_dir_all("/tmp/work").expect("removable");
+    eventually("the kernel's own clearing up", || Host::now().links == before.links);
     let mut before = before;
     before.files.retain(|path| !path.starts_with("/tmp/work"));
     Host::now().must_be(&before, "living and dead containers");
