@@ -510,8 +510,9 @@ fn stats(trial: &mut Trial) -> Result<(), Failure> {
         let expected = "cpu_usec a little more than the kernel had counted shortly before the end";
         return Err(run.fail(expected, format!("cpu_usec is {}{late}", compared(cpu, before.cpu)), lesson));
     }
-    // Every period in which it was throttled has passed or is passing: 100 ms each, or what it has chosen.
-    if !(before.throttled..=before.throttled + 20).contains(&throttled) {
+    // Every period in which it was throttled has passed or is passing: 100 ms each, or what it has chosen. A
+    // machine that is slow needs many of them to end a container at a tenth of its speed.
+    if !(before.throttled..=before.throttled + 100).contains(&throttled) {
         let expected = "nr_throttled as the kernel had counted shortly before the end, or a few more";
         let lesson = "cpu.stat counts all periods (nr_periods), those in which it was held back (nr_throttled), and \
                       for how long (throttled_time or throttled_usec)";
