@@ -46,10 +46,10 @@ fn flags(new: Option<i16>) -> nix::Result<i16> {
     if let Some(new) = new {
         request.ifr_ifru.ifru_flags = new;
         // SAFETY: the kernel reads the request, which is of the type that this ioctl takes.
-        Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })?;
+        Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })?;
     }
     // SAFETY: the kernel writes the flags into the request.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) })?;
     // SAFETY: the flags were just written.
     Ok(unsafe { request.ifr_ifru.ifru_flags })
 }
