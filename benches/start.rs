@@ -8,7 +8,7 @@
 //!
 //!     cargo bench                         # everything but the builds, some minutes; as root
 //!     cargo bench -- start --rounds 100   # one part: start, many, scale, layers, memory, builds
-//!     cargo bench -- --write              # also into the book: book/src/costs/, and the plot
+//!     cargo bench -- --write              # also into the book: book/costs/, and the plot
 
 #[path = "start/contenders.rs"]
 mod contenders;

@@ -63,7 +63,7 @@ impl Table {
         for remark in &self.remarks {
             text += &format!("\n{remark}\n");
         }
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src/costs");
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/costs");
         std::fs::create_dir_all(&directory)?;
         Ok(std::fs::write(directory.join(format!("{}.md", self.file)), text)?)
     }

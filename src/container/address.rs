@@ -114,8 +114,12 @@ impl Lease {
         const STEP: &str = "reserve an address";
         let directory = directory()?;
         fs::create_dir_all(&directory).map_err(|error| Error::io(STEP, &directory, &error))?;
+        let taken = ledger::locked_in(&directory);
         for address in subnet.rest() {
             let path = directory.join(address.to_string());
+            if taken.contains(&path) {
+                continue;
+            }
             let file = OpenOptions::new()
                 .write(true)
                 .create(true)

@@ -203,7 +203,7 @@ fn in_the_cgroup(trial: &mut Trial) -> Result<(), Failure> {
             }
             if inside == outside {
                 let start = Instant::now();
-                while place(first) == inside && start.elapsed() < Duration::from_millis(500) {
+                while place(first) == inside && start.elapsed() < Duration::from_secs(2) {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 let later = place(first);
