@@ -187,6 +187,12 @@ fn starts(bench: &Bench, options: &Options) -> Outcome<Vec<Table>> {
     goal(&mut goals, "chapter 7, limits", "runc", Some(0.1), None);
     goal(&mut goals, "chapter 7, limits, bridge", "floor, bridge", Some(1.25), Some(1.25));
     goal(&mut goals, "chapter 7, limits, bridge", "chapter 7, limits", Some(1.4), Some(1.4));
+    let (small, small_bridge) = ("chapter 7, limits, static", "chapter 7, limits, bridge, static");
+    goal(&mut goals, small, "floor, static", Some(1.15), Some(1.15));
+    goal(&mut goals, small, "bwrap", Some(1.0), Some(1.0));
+    goal(&mut goals, small, "crun", Some(0.2), Some(0.333));
+    goal(&mut goals, small, "runc", Some(0.1), None);
+    goal(&mut goals, small_bridge, "floor, bridge, static", Some(1.25), Some(1.25));
     goals.print();
 
     if options.write {

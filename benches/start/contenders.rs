@@ -27,6 +27,13 @@ pub const CHAPTERS: [&str; 7] = [
     env!("CARGO_BIN_EXE_chapter07"),
 ];
 pub const FLOOR: &str = env!("CARGO_BIN_EXE_floor");
+
+/// What `just small` has made of a program: static, with musl's C library if that could be had.
+pub fn small(library: &str, name: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let path = target.join(format!("{}-unknown-linux-{library}/small/{name}", std::env::consts::ARCH));
+    path.exists().then_some(path)
+}
 /// The limits that are set where any are.
 pub const LIMITS: &str = "--memory 64m --cpus 0.5 --pids-limit 100";
 
@@ -159,6 +166,23 @@ impl Bench {
             self.floor(false),
             self.floor(true),
         ];
+        // The same two as `just small` makes them: no loader, and a smaller C library.
+        for library in ["musl", "gnu"] {
+            if let (Some(chapter), Some(floor)) = (small(library, "chapter07"), small(library, "floor")) {
+                for (bridge, suffix) in [(false, "static"), (true, "bridge, static")] {
+                    let limited = if bridge { LIMITS.to_string() } else { format!("{none} {LIMITS}") };
+                    all.push(Contender::new(
+                        &format!("chapter 7, limits, {suffix}"),
+                        "the same, without a loader",
+                        &chapter,
+                        &format!("{limited} -- /bin/true"),
+                    ));
+                    let name = format!("floor, {suffix}");
+                    all.push(Contender { name, program: floor.clone(), ..self.floor(bridge) });
+                }
+                break;
+            }
+        }
         if let Some(unshare) = find("unshare") {
             let options = "--mount --uts --ipc --net --pid --cgroup --fork --mount-proc";
             let sets_up = "6 namespaces, chroot, /proc; no limits, no overlay";

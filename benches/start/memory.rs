@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use super::contenders::{CHAPTERS, LIMITS};
+use super::contenders::{CHAPTERS, LIMITS, small};
 use super::table::Table;
 
 /// Peak memory of the runtime while its container lives, and how large the program is.
@@ -15,28 +15,16 @@ pub fn memory_and_size() -> Outcome<Table> {
         "The runtime's own memory while its container lives, and the size of its program",
         &["chapter 7", "peak, KiB", "of that its own", "program, KB", "goal"],
     );
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let programs: [(&str, PathBuf, &str); 3] = [
-        ("as shipped: dynamic, glibc", CHAPTERS[6].into(), "1536 KiB, 1200 KB"),
-        (
-            "`just small`: static, glibc",
-            target.join(format!("{}-unknown-linux-gnu/small/chapter07", std::env::consts::ARCH)),
-            "1536 KiB, 600 KB",
-        ),
-        (
-            "`just small`: static, musl",
-            target.join(format!("{}-unknown-linux-musl/small/chapter07", std::env::consts::ARCH)),
-            "1536 KiB, 600 KB",
-        ),
-    ];
-    for (name, program, goal) in programs {
-        if !program.exists() {
-            continue;
-        }
+    let mut add = |name: &str, program: Option<PathBuf>, goal: &str| -> Outcome {
+        let Some(program) = program else { return Ok(()) };
         let [peak, own] = memory_of(&program)?;
         let size = std::fs::metadata(&program)?.len() / 1000;
         table.row(&[name, &peak.to_string(), &own.to_string(), &size.to_string(), goal]);
-    }
+        Ok(())
+    };
+    add("as shipped: dynamic, glibc", Some(CHAPTERS[6].into()), "1536 KiB, 1200 KB")?;
+    add("`just small`: static, glibc", small("gnu", "chapter07"), "1536 KiB, 600 KB")?;
+    add("`just small`: static, musl", small("musl", "chapter07"), "1536 KiB, 600 KB")?;
     table.print();
     Ok(table)
 }
