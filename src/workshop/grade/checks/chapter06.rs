@@ -437,7 +437,7 @@ fn stats(trial: &mut Trial) -> Result<(), Failure> {
     let shown = file.display().to_string();
     let size = trial.number(12, 24) << 20;
     let mut options = ALONE.to_vec();
-    options.extend(["--memory", "96m", "--cpus", "0.1", "--stats", &shown]);
+    options.extend(["--memory", "96m", "--cpus", "0.3", "--stats", &shown]);
     // Memory first, and given back; then a loop without end.
     let script = format!("dd if=/dev/zero of=/dev/null bs={size} count=1 2>/dev/null; while :; do :; done &");
     let session = trial.start(&options, &script)?;
@@ -447,12 +447,12 @@ fn stats(trial: &mut Trial) -> Result<(), Failure> {
     while counted.as_ref().is_none_or(|counted| counted.throttled < 3) {
         if start.elapsed() > Duration::from_secs(4) {
             let quota = directory_of(trial, first, "cpu").map(|cpu| quota_of(&cpu));
-            if quota.is_some_and(|(quota, period)| (quota / period - 0.1).abs() < 0.01) {
-                // The machine is so busy that not even a tenth of a processor is free.
+            if quota.is_some_and(|(quota, period)| (quota / period - 0.3).abs() < 0.01) {
+                // The machine is so busy that not even three tenths of a processor are free.
                 break;
             }
             return Err(session.fail(
-                "a container that its quota slows down: it runs a loop without end with --cpus 0.1",
+                "a container that its quota slows down: it runs a loop without end with --cpus 0.3",
                 "its quota is another",
                 "see task 6.2",
             ));
@@ -512,7 +512,7 @@ fn stats(trial: &mut Trial) -> Result<(), Failure> {
         return Err(run.fail(expected, format!("cpu_usec is {}{late}", compared(cpu, before.cpu)), lesson));
     }
     // Every period in which it was throttled has passed or is passing: 100 ms each, or what it has chosen. A
-    // machine that is slow needs many of them to end a container at a tenth of its speed.
+    // machine that is slow needs many of them to end a container at a third of its speed.
     if !(before.throttled..=before.throttled + 100).contains(&throttled) {
         let expected = "nr_throttled as the kernel had counted shortly before the end, or a few more";
         let lesson = "cpu.stat counts all periods (nr_periods), those in which it was held back (nr_throttled), and \
