@@ -174,16 +174,22 @@ impl Things {
         }
     }
 
-    /// The kernel removes links some time after their namespace's end: it is waited for.
+    /// Is there more than before? (There may be less: the kernel removes the links of earlier containers late.)
+    fn is_exceeded_by(&self, now: &Things) -> bool {
+        now.count.iter().zip(&self.count).any(|(now, before)| now > before)
+    }
+
+    /// What is there more than before. The kernel removes links some time after their namespace's end: it is
+    /// waited for.
     fn left_over(&self) -> String {
         let begun = Instant::now();
-        while Things::now().count != self.count && begun.elapsed() < Duration::from_secs(20) {
+        while self.is_exceeded_by(&Things::now()) && begun.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(20));
         }
         let now = Things::now().count;
         let names = ["mounts", "links", "notes", "cgroups"];
         let left: Vec<String> = (0..names.len())
-            .filter(|&index| now[index] != self.count[index])
+            .filter(|&index| now[index] > self.count[index])
             .map(|index| format!("{} {}", now[index] as i64 - self.count[index] as i64, names[index]))
             .collect();
         if left.is_empty() {
