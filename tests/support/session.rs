@@ -94,9 +94,8 @@ impl Session {
     /// As a case; `play` finds it again by its name.
     pub fn case(&self, play: fn(Who)) -> Case {
         let mut needs = vec!["busybox"];
-        if self.who == Who::Root {
-            needs.push(super::ROOT_ITSELF);
-        }
+        // A user is one who has been given nothing: root's tests have such a one.
+        needs.push(if self.who == Who::Root { super::ROOT_ITSELF } else { super::ANOTHER_USER });
         needs.extend(self.needs);
         let who: &'static [Who] = if self.who == Who::Root { super::ROOT } else { super::USER };
         Case { name: self.name, who, needs: needs.leak(), lab: self.lab, test: play }

@@ -2,7 +2,7 @@
 # What the virtual machine runs: the tests as root, then as an ordinary user to whom a cgroup was delegated, each with
 # COOPERAGE_REQUIRE demanding all that such a host has. tests/vm/test.sh starts it.
 # Arguments: who ("root", "user" or "both"), then those of the test programs. TEST_PROGRAMS names the programs, each as
-# PATH or PATH:FILTER.
+# PATH or PATH:FILTER, and USER_PROGRAMS those that the ordinary user runs, if not all.
 set -uo pipefail
 who=$1
 shift
@@ -25,7 +25,7 @@ started=$(mktemp)
 as() {
     local name=$1 program filter start
     shift
-    for program in $TEST_PROGRAMS; do
+    for program in $programs; do
         filter=${program#"${program%%:*}"}
         program=${program%%:*}
         printf '\n== %s, as %s\n' "$(basename "${program%-*}") ${filter#:}" "$name"
@@ -36,6 +36,7 @@ as() {
     done
 }
 
+programs=$TEST_PROGRAMS
 if [ "$who" != user ]; then
     as root env
     printf '\n== the grader judges the answers of chapter 6, as root\n'
@@ -45,6 +46,11 @@ fi
 # As `systemd-run --user --scope -p Delegate=yes` does it: the directory and three files are the user's.
 if [ "$who" != root ]; then
     delegated=/sys/fs/cgroup/delegated
+    programs=${USER_PROGRAMS:-$TEST_PROGRAMS}
+    # The repository may be where only root may go. (What is changed here is in memory.)
+    for ((place = 1; place <= ${#PWD}; place++)); do
+        case ${PWD:place:1} in / | '') chmod a+rx "${PWD:0:place}" ;; esac
+    done
     mkdir $delegated
     chown 1000:1000 $delegated $delegated/cgroup.procs $delegated/cgroup.threads $delegated/cgroup.subtree_control
     mkdir -p /run/user/1000 target/tmp
