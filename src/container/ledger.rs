@@ -130,6 +130,10 @@ fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
         for line in fs::read_to_string(&path).unwrap_or_default().lines() {
             let Ok(leftover) = serde_json::from_str::<Leftover>(line) else { continue };
             match leftover.clear() {
+                // The killed runtime's container may be dying still: then it is for the next run.
+                Ok(()) if matches!(&leftover, Leftover::Mount(path) if pid::is_alive(path)) => {
+                    all_clear = false
+                }
                 Ok(()) => swept.push(leftover.to_string()),
                 // Kept for a run that may do it: this one may lack the right.
                 Err(_) => all_clear = false,

@@ -56,12 +56,19 @@ pub fn mount_proc() -> Result<()> {
 /// must not take the other's away: it is the top one that umount2(2) takes. A dead namespace is known
 /// by having no process 1.
 pub(super) fn unmount_dead(path: &Path) -> Result<()> {
-    while statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
-        && !path.join("1").exists()
-    {
+    while is_proc(path) && !path.join("1").exists() {
         let how = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         sys::umount2("take the container's /proc away from the host", path, how)?;
     }
     Ok(())
 }
 // ANCHOR_END: unmount-dead
+
+/// Is there a /proc on `path` whose process 1 is alive, or not quite dead yet?
+pub(super) fn is_alive(path: &Path) -> bool {
+    is_proc(path) && path.join("1").exists()
+}
+
+fn is_proc(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
+}
