@@ -34,40 +34,48 @@ pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>)
 }
 
 /// The same for the lab, whose inhabitants may look at its init: their /proc/1/exe is how they know it.
-pub fn run_in_sight(
-    parent: &Parent,
-    become_command: impl FnOnce() -> Result<Infallible>,
-) -> Result<Infallible> {
-    // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
-    let Some(command) = (unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? })
-    else {
-        let Err(error) = become_command();
-        let status = error.status;
-        parent.report_failure(error);
-        exit(status);
-    };
-    let status = match supervise(parent, command) {
+pub fn run_in_sight(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> ! {
+    let ended = start_and_supervise(parent, become_command);
+    // Nothing is returned to the caller, who would close files that are closed already.
+    exit(match ended {
         Ok(status) => status.code(),
         Err(error) => {
             let status = error.status;
             parent.report_failure(error);
             status
         }
-    };
-    exit(status)
+    })
+}
+
+fn start_and_supervise(
+    parent: &Parent,
+    become_command: impl FnOnce() -> Result<Infallible>,
+) -> Result<Status> {
+    close_files(parent)?;
+    // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
+    match unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? } {
+        None => become_command().map(|never| match never {}),
+        Some(command) => supervise(parent, command),
+    }
 }
 // ANCHOR_END: init-run
 
-// ANCHOR: init-supervise
-fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
-    // Init never becomes another program, so nothing closes the host's files for it. Whoever gets into
-    // /proc/1/fd must find none: a directory of the host's would be a way out (CVE-2024-21626).
+// ANCHOR: init-files
+/// Init never becomes another program, so nothing closes the host's files for it. Whoever gets into
+/// /proc/1/fd must find none, not even in the command's first moment: a directory of the host's would be a
+/// way out (CVE-2024-21626).
+fn close_files(parent: &Parent) -> Result<()> {
     let report = parent.report_fd().as_raw_fd() as u32;
     let why = "leave no open file of the host's in /proc/1/fd";
     if report > 3 {
         sys::close_range(why, 3, report - 1, false)?;
     }
-    sys::close_range(why, report + 1, u32::MAX, false)?;
+    sys::close_range(why, report + 1, u32::MAX, false)
+}
+// ANCHOR_END: init-files
+
+// ANCHOR: init-supervise
+fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
     // They have been blocked since before the container was made, so none was lost.
     let signals = process::block_signals()?;
 
