@@ -322,6 +322,11 @@ fn delegated(_: Who) {
         let ended = run(user_in(&leaf, number).args(["--memory", "32m", "--", "tail", "/dev/zero"]));
         assert_eq!(ended.status, 137, "chapter {number}: {}", ended.err);
         assert!(ended.err.contains("out of memory"), "chapter {number}: {}", ended.err);
+        // In the host's network it has the host's /sys, and sees its own cgroup there all the same.
+        let script = "cat /sys/fs/cgroup/pids.max; grep -c cgroup2.*ro, /proc/self/mounts";
+        let options = ["--network", "host", "--pids-limit", "20", "--", "sh", "-c", script];
+        let ended = run(user_in(&leaf, number).args(options));
+        assert_eq!((ended.status, ended.out.as_str()), (0, "20\n2\n"), "chapter {number}: {}", ended.err);
         assert!(cgroups().is_empty(), "chapter {number}");
         // Back to how it was.
         host(&format!("echo '-cpu -memory -pids' >{own}/cgroup.subtree_control; rmdir {own}/*/"));

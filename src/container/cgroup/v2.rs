@@ -236,10 +236,20 @@ impl Hierarchy for V2 {
 
     // ANCHOR: v2-view
     fn mount_view(&self, root: &NewRoot) -> Result<()> {
-        let place = root.directory("sys/fs/cgroup")?;
-        let why = "see its own limits and counters, and change none";
-        let how = PROC_FLAGS | MsFlags::MS_RDONLY;
-        sys::mount(why, Some(Path::new("cgroup2")), place.path(), Some("cgroup2"), how, None)
+        let mount = |why: &str, kind: &str| {
+            let place = root.directory("sys/fs/cgroup")?;
+            let how = PROC_FLAGS | MsFlags::MS_RDONLY;
+            sys::mount(why, Some(Path::new(kind)), place.path(), Some(kind), how, None)
+        };
+        let mount_it = || mount("see its own limits and counters, and change none", "cgroup2");
+        match mount_it() {
+            // An ordinary user's container in the host's network has the host's /sys, where the host's cgroups
+            // are mounted already. The kernel mounts no filesystem right on top of itself.
+            Err(error) if error.errno() == Some(Errno::EBUSY) => {
+                mount("put something between its view and the host's", "tmpfs").and_then(|()| mount_it())
+            }
+            result => result,
+        }
     }
     // ANCHOR_END: v2-view
 }
