@@ -70,7 +70,6 @@ fn mutant_name(chapter: u8, mutant: &Mutant) -> String {
 /// Builds all wrong answers and all other programs in Rust at once.
 fn build() -> BTreeMap<String, compile::Built> {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
-    fs::create_dir_all(&place).expect("a directory below target/");
     let mut files = Vec::new();
     for exercise in exercises() {
         let solution = exercise.directory.join("solution.rs");
@@ -78,11 +77,8 @@ fn build() -> BTreeMap<String, compile::Built> {
         for mutant in &exercise.mutants {
             let name = mutant_name(exercise.chapter, mutant);
             let file = place.join(format!("{name}.rs"));
-            // Only when it differs, so that cargo need not build it again.
-            let mutated = format!("#![allow(warnings)]\n{}", text.replacen(&mutant.find, &mutant.replace, 1));
-            if fs::read_to_string(&file).ok().as_deref() != Some(&mutated) {
-                fs::write(&file, mutated).expect("writable");
-            }
+            let mutated = text.replacen(&mutant.find, &mutant.replace, 1);
+            support::write_if_other(&file, &format!("#![allow(warnings)]\n{mutated}"));
             files.push((name, file));
         }
     }

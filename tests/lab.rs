@@ -121,8 +121,14 @@ fn place() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory below target/")
 }
 
+/// Clears up what runtimes left that were killed before this test: it is not to be seen going.
+fn sweep(place: &Path) {
+    assert!(lab(place).args(["--", "true"]).status().expect("the lab starts").success());
+}
+
 fn worst_inhabitant_is_not_noticed() {
     let place = place();
+    sweep(place.path());
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let trees = [Path::new("/etc"), source.as_path()];
     let before = Machine::now(&trees);
@@ -152,6 +158,7 @@ fn worst_inhabitant_is_not_noticed() {
 
 fn killed_lab_leaves_no_process() {
     let place = place();
+    sweep(place.path());
     let before = Machine::now(&[]);
     for round in 0..5 {
         let script = "cp \"$(command -v sleep)\" /tmp/coopdaemon; (setsid /tmp/coopdaemon 1000 &); exec /tmp/coopdaemon 1000";
@@ -166,7 +173,7 @@ fn killed_lab_leaves_no_process() {
         }
     }
     // What the kernel does not take away, the next lab does.
-    assert!(lab(place.path()).args(["--", "true"]).status().expect("it starts").success());
+    sweep(place.path());
     let after = Machine::now(&[]);
     assert_eq!((before.mounts, before.links, before.cgroups), (after.mounts, after.links, after.cgroups));
 }

@@ -65,11 +65,7 @@ fn build_the_broken(sessions: &[Session]) {
             continue;
         };
         let file = place.join(format!("{name}.rs"));
-        // Only when it differs, so that cargo need not build it again.
-        if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
-            fs::create_dir_all(&place).expect("a directory below target/");
-            fs::write(&file, text).expect("writable");
-        } else if is_newer(&name, "chapter01") {
+        if !support::write_if_other(&file, &text) && is_newer(&name, "chapter01") {
             continue; // nor ask cargo, which there may not be: in a virtual machine, or for another user
         }
         files.push((name, file));
@@ -82,13 +78,6 @@ fn build_the_broken(sessions: &[Session]) {
         if let Err(error) = result {
             panic!("{name} can't be built: {error}");
         }
-    }
-    // Who read what cargo said may not be gone yet, and the tries of this machine want one thread.
-    for _ in 0..1000 {
-        if fs::read_dir("/proc/self/task").map_or(1, Iterator::count) == 1 {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 

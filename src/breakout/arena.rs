@@ -117,7 +117,7 @@ impl Arena {
         let data = Some("mode=755,size=256m,nr_inodes=5000");
         mount(Some("rootfs"), &arena.path("rootfs"), Some("tmpfs"), MsFlags::empty(), data)
             .map_err(|errno| Error::call(STEP, "mount(tmpfs)", errno))?;
-        copy_tree(rootfs, &arena.path("rootfs"))?;
+        rootfs::copy(rootfs, &arena.path("rootfs"))?;
         let attacker = programs.join("breakout");
         rootfs::add_program(&arena.path("rootfs"), &attacker, Path::new("/usr/bin/breakout"))?;
         let (from, to) = (programs.join(arena.program()), arena.path("bin").join(arena.program()));
@@ -505,15 +505,6 @@ fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir(path).map_err(|error| Error::io(STEP, path, &error))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
         .map_err(|error| Error::io(STEP, path, &error))
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let done = Command::new("cp").arg("-a").arg("--").arg(from.join(".")).arg(to).output();
-    match done {
-        Ok(done) if done.status.success() => Ok(()),
-        Ok(done) => Err(Error::new(STEP, String::from_utf8_lossy(&done.stderr).trim().to_string())),
-        Err(error) => Err(Error::io(STEP, "cp", &error)),
-    }
 }
 
 fn random() -> Result<String> {

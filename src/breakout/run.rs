@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +10,7 @@ use super::{Attack, CHAPTERS};
 use crate::workshop::errors::{Error, Result};
 use crate::workshop::grade::compile;
 use crate::workshop::grade::tasks;
-use crate::workshop::rootfs::Rootfs;
+use crate::workshop::rootfs::{self, Rootfs};
 
 const STEP: &str = "prepare the attacks";
 
@@ -64,12 +63,8 @@ impl Range {
         }
         if hidden(&self.rootfs) {
             let to = self.directory.join("rootfs");
-            let done = Command::new("cp").arg("-a").arg("--").arg(&self.rootfs).arg(&to).status();
-            match done {
-                Ok(status) if status.success() => self.rootfs = to,
-                Ok(status) => return Err(Error::new(STEP, format!("cp -a ended with {status}"))),
-                Err(error) => return Err(Error::io(STEP, "cp", &error)),
-            }
+            rootfs::copy(&self.rootfs, &to)?;
+            self.rootfs = to;
         }
         Ok(())
     }

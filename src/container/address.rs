@@ -114,7 +114,7 @@ impl Lease {
         const STEP: &str = "reserve an address";
         let directory = directory()?;
         fs::create_dir_all(&directory).map_err(|error| Error::io(STEP, &directory, &error))?;
-        let taken = ledger::locked_in(&directory);
+        let (taken, _) = ledger::by_lock(&directory);
         for address in subnet.rest() {
             let path = directory.join(address.to_string());
             if taken.contains(&path) {

@@ -122,8 +122,8 @@ pub fn sweep() -> Result<Vec<String>> {
 fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let pages = pages()?;
-    let in_use = locked_in(&pages);
-    for path in list(&pages).into_iter().filter(|path| !in_use.contains(path)) {
+    let (_, maybe_dead) = by_lock(&pages);
+    for path in maybe_dead {
         let Ok(file) = File::open(&path) else { continue };
         let Ok(_file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         let mut all_clear = true;
@@ -217,15 +217,22 @@ fn pages() -> Result<PathBuf> {
     }
 }
 
-/// The files in `directory` that somebody has locked, by the kernel's list of all locks: see proc_locks(5).
+/// The files in `directory` that somebody has locked, by the kernel's list of all locks (see proc_locks(5)), and
+/// the others.
 ///
 /// One file to read, in place of one to open and try for each runtime that is alive. It is only a hint: a lock
-/// of another PID namespace is not listed. What is not in it, flock(2) has to decide.
-pub(super) fn locked_in(directory: &Path) -> HashSet<PathBuf> {
+/// of another PID namespace is not listed. Of the others flock(2) has to decide.
+pub(super) fn by_lock(directory: &Path) -> (HashSet<PathBuf>, Vec<PathBuf>) {
     let files: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().collect();
-    if files.len() < 16 {
-        return HashSet::new(); // to try a few is as fast
-    }
+    let locked = if files.len() < 16 { HashSet::new() } else { locked_on(directory) }; // to try a few is as fast
+    let (locked, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| locked.contains(&file.ino()));
+    let mut others: Vec<_> = others.iter().map(|file| file.path()).collect();
+    others.sort();
+    (locked.iter().map(|file| file.path()).collect(), others)
+}
+
+/// The numbers of the locked files on the device of `directory`.
+fn locked_on(directory: &Path) -> HashSet<u64> {
     let locks = sys::read_file(Path::new("/proc/locks")).unwrap_or_default();
     let device = fs::metadata(directory).map_or(0, |found| found.dev());
     let device = format!("{:02x}:{:02x}", major(device), minor(device));
@@ -234,8 +241,7 @@ pub(super) fn locked_in(directory: &Path) -> HashSet<PathBuf> {
         let (on, number) = line.split_whitespace().nth(5)?.rsplit_once(':')?;
         number.parse::<u64>().ok().filter(|_| on == device)
     };
-    let locked: HashSet<u64> = locks.lines().filter_map(number).collect();
-    files.iter().filter(|file| locked.contains(&file.ino())).map(|file| file.path()).collect()
+    locks.lines().filter_map(number).collect()
 }
 
 pub(super) fn list(directory: &Path) -> Vec<PathBuf> {

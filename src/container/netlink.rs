@@ -99,7 +99,7 @@ impl Message {
     /// Make a bridge: a switch in software.
     pub fn bridge(name: &str, mac: Mac) -> Message {
         Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, format!("RTM_NEWLINK {name} type bridge"))
-            .body(&ifinfomsg(0, false))
+            .body(&ifinfomsg(0, None))
             .attribute(IFLA_IFNAME, c_string(name))
             .attribute(IFLA_ADDRESS, mac)
             .nest(IFLA_LINKINFO, |info| info.attribute(IFLA_INFO_KIND, "bridge"))
@@ -111,7 +111,7 @@ impl Message {
     pub fn veth(name: &str, bridge: u32, mtu: u32, peer: &str, mac: Mac, namespace: BorrowedFd) -> Message {
         let shown = format!("RTM_NEWLINK {name} type veth peer {peer}");
         Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, shown)
-            .body(&ifinfomsg(0, true))
+            .body(&ifinfomsg(0, Some(true)))
             .attribute(IFLA_IFNAME, c_string(name))
             .attribute(IFLA_MTU, mtu.to_ne_bytes())
             .attribute(IFLA_MASTER, bridge.to_ne_bytes())
@@ -119,7 +119,7 @@ impl Message {
                 info.attribute(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
                     data.nest(VETH_INFO_PEER, |other_end| {
                         other_end
-                            .body(&ifinfomsg(0, false))
+                            .body(&ifinfomsg(0, None))
                             .attribute(IFLA_IFNAME, c_string(peer))
                             .attribute(IFLA_ADDRESS, mac)
                             .attribute(IFLA_MTU, mtu.to_ne_bytes())
@@ -134,17 +134,15 @@ impl Message {
     /// Switch a link on.
     pub fn up(name: &str) -> Message {
         Message::new(RTM_SETLINK, 0, format!("RTM_SETLINK {name} up"))
-            .body(&ifinfomsg(0, true))
+            .body(&ifinfomsg(0, Some(true)))
             .attribute(IFLA_IFNAME, c_string(name))
     }
     // ANCHOR_END: message-up
 
     /// Switch a link off.
     pub fn down(name: &str) -> Message {
-        let mut body = ifinfomsg(0, false);
-        body[12..16].copy_from_slice(&IFF_UP.to_ne_bytes()); // change this flag, to nothing
         Message::new(RTM_SETLINK, 0, format!("RTM_SETLINK {name} down"))
-            .body(&body)
+            .body(&ifinfomsg(0, Some(false)))
             .attribute(IFLA_IFNAME, c_string(name))
     }
 
@@ -157,7 +155,7 @@ impl Message {
     /// Remove a link; of a veth pair, both ends.
     pub fn delete(name: &str) -> Message {
         Message::new(RTM_DELLINK, 0, format!("RTM_DELLINK {name}"))
-            .body(&ifinfomsg(0, false))
+            .body(&ifinfomsg(0, None))
             .attribute(IFLA_IFNAME, c_string(name))
     }
 
@@ -234,14 +232,15 @@ impl Message {
     }
 }
 
-/// A link by its name: index 0. Its flags are left alone, or it is switched on.
-fn ifinfomsg(index: u32, up: bool) -> [u8; IFINFOMSG] {
-    let up = if up { IFF_UP } else { 0 };
+/// A link by its name: index 0. It is switched on or off, or left as it is.
+fn ifinfomsg(index: u32, up: Option<bool>) -> [u8; IFINFOMSG] {
+    let flags = if up == Some(true) { IFF_UP } else { 0 };
+    let change = if up.is_some() { IFF_UP } else { 0 };
     let mut body = [0; IFINFOMSG];
     body[0] = AF_UNSPEC;
     body[4..8].copy_from_slice(&index.to_ne_bytes());
-    body[8..12].copy_from_slice(&up.to_ne_bytes()); // the flags
-    body[12..16].copy_from_slice(&up.to_ne_bytes()); // which of them to change
+    body[8..12].copy_from_slice(&flags.to_ne_bytes());
+    body[12..16].copy_from_slice(&change.to_ne_bytes()); // which of them to change
     body
 }
 
@@ -321,7 +320,7 @@ impl Netlink {
     /// The link called `name`, if there is one.
     pub fn link(&self, why: &str, name: &str) -> Result<Option<Link>> {
         let by_name = Message::new(RTM_GETLINK, 0, format!("RTM_GETLINK {name}"))
-            .body(&ifinfomsg(0, false))
+            .body(&ifinfomsg(0, None))
             .attribute(IFLA_IFNAME, c_string(name));
         self.one_link(why, by_name)
     }
@@ -329,7 +328,7 @@ impl Netlink {
     /// The link with this index.
     pub fn link_by_index(&self, why: &str, index: u32) -> Result<Option<Link>> {
         let by_index = Message::new(RTM_GETLINK, 0, format!("RTM_GETLINK index {index}"));
-        self.one_link(why, by_index.body(&ifinfomsg(index, false)))
+        self.one_link(why, by_index.body(&ifinfomsg(index, None)))
     }
 
     fn one_link(&self, why: &str, question: Message) -> Result<Option<Link>> {

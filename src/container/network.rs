@@ -201,11 +201,11 @@ impl Port {
     // ANCHOR: give-back-port
     fn give_back(self) -> Result<()> {
         let lock = ledger::lock("network")?;
-        if self.note.alone() {
-            if self.plugged_in.get() {
-                delete(&self.netlink, "take the cable away with the last container", &self.cable)?;
-            }
-        } else if self.plugged_in.get() {
+        if !self.plugged_in.get() {
+            // There is no cable.
+        } else if self.note.alone() {
+            delete(&self.netlink, "take the cable away with the last container", &self.cable)?;
+        } else {
             // To remove a link takes 15 ms and more: the kernel waits until no processor can be using it.
             // With the namespace that holds its other end it goes for nothing, in the background and some
             // moments from now. Until then nobody may meet the dead container at its old address.

@@ -595,7 +595,7 @@ fn require_one_thread() -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     // Each thread is a directory there, and a directory has a link for each directory in it besides two of
     // its own: one look tells how many there are.
-    let threads = std::fs::metadata("/proc/self/task").map_or(1, |found| found.nlink() - 2);
+    let threads = std::fs::metadata("/proc/self/task").map_or(1, |found| found.nlink().saturating_sub(2));
     if threads == 1 {
         return Ok(());
     }

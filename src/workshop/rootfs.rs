@@ -206,6 +206,16 @@ pub fn add_program(root: &Path, program: &Path, at: &Path) -> Result<()> {
     tree.libraries(program).map_err(|reason| Error::new(format!("copy {}", program.display()), reason))
 }
 
+/// Copies what is in a root filesystem to the directory `to`, with links, modes, owners and times.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    const STEP: &str = "copy the root filesystem";
+    match Command::new("cp").arg("-a").arg("--").arg(from.join(".")).arg(to).output() {
+        Ok(done) if done.status.success() => Ok(()),
+        Ok(done) => Err(Error::new(STEP, String::from_utf8_lossy(&done.stderr).trim())),
+        Err(error) => Err(Error::io(STEP, "cp", &error)),
+    }
+}
+
 // ---- What to make it of
 
 /// What the root filesystem is to be made of.

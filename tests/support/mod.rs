@@ -85,19 +85,20 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
     if let Some(wanted) = current_case() {
         return inside(&cases, &wanted);
     }
-    run_cases(&cases, in_lab)
+    run_cases(&cases, Arguments::from_args(), in_lab)
 }
 
-/// The main function of a test program whose cases look at the lab from outside: on the machine itself.
+/// The main function of a test program whose cases look at the lab from outside: on the machine itself. So they
+/// run one at a time: one would see another's lab.
 pub fn on_the_machine(cases: Vec<Case>) -> ExitCode {
-    run_cases(&cases, |case, _| {
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    run_cases(&cases, arguments, |case, _| {
         let test = case.test;
         std::panic::catch_unwind(|| test(Who::Root)).map_err(|_| Failed::from("see above"))
     })
 }
 
-fn run_cases(cases: &[Case], run: fn(&Case, Who) -> Result<(), Failed>) -> ExitCode {
-    let arguments = Arguments::from_args();
+fn run_cases(cases: &[Case], arguments: Arguments, run: fn(&Case, Who) -> Result<(), Failed>) -> ExitCode {
     let mut known = BTreeMap::new();
     let mut trials = Vec::new();
     for case in cases {
@@ -233,4 +234,15 @@ pub fn binary(name: &str, who: Who) -> PathBuf {
         // The repository may be in a directory that only root may enter.
         Who::User => Path::new(run::USERS_VIEW).join(name),
     }
+}
+
+/// Writes a file only when that changes it, so that cargo need not build it again. Has it?
+pub fn write_if_other(file: &Path, text: &str) -> bool {
+    let other = std::fs::read_to_string(file).ok().as_deref() != Some(text);
+    if other {
+        let parent = file.parent().expect("a file in a directory");
+        std::fs::create_dir_all(parent).expect("a directory below target/");
+        std::fs::write(file, text).expect("writable");
+    }
+    other
 }

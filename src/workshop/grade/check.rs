@@ -207,11 +207,9 @@ impl Trial {
     /// A copy of it that can be written to, and spoilt.
     pub fn copy_of_rootfs(&mut self) -> PathBuf {
         let copy = self.directory().join("rootfs");
-        let done = Command::new("cp").arg("-a").arg("--").arg(&self.rootfs).arg(&copy).output();
-        match done {
-            Ok(done) if done.status.success() => copy,
-            Ok(done) => cannot("copy the root filesystem", String::from_utf8_lossy(&done.stderr)),
-            Err(error) => cannot("copy the root filesystem", error),
+        match crate::workshop::rootfs::copy(&self.rootfs, &copy) {
+            Ok(()) => copy,
+            Err(error) => cannot(error.step(), error.reason()),
         }
     }
 

@@ -196,7 +196,7 @@ fn run(mut command: Command, names: &[&str]) -> Result<(BTreeMap<String, Built>,
     })?;
     let (said, lines) = channel();
     let stdout = cargo.stdout.take();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in
             stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()).map_while(|line| line.ok())
         {
@@ -244,6 +244,8 @@ fn run(mut command: Command, names: &[&str]) -> Result<(BTreeMap<String, Built>,
     };
     let status: ExitStatus = cargo.wait().map_err(|error| Error::new(STEP, format!("cargo: {error}")))?;
     let complaints = complaints.join().unwrap_or_default();
+    drop(lines);
+    let _ = reader.join();
     if ended && !status.success() && built.values().all(|result| result.is_ok()) {
         // Not the student's file: the library, the manifest, the linker.
         let text = general.unwrap_or(complaints);

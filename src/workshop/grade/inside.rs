@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{DISK, Failure, PROCESSES, Trial};
 use super::checks;
 use crate::workshop::errors::Error;
-use crate::workshop::{cli, lab};
+use crate::workshop::{cli, lab, rootfs};
 
 /// How long one check may take, with all its runs.
 const BOUND: Duration = Duration::from_secs(60);
@@ -238,10 +238,7 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
         job.program = PathBuf::from("program");
     }
     if is_fresh(&job.rootfs) {
-        let done = Command::new("cp").arg("-a").arg(&job.rootfs).arg(directory.join("rootfs")).output()?;
-        if !done.status.success() {
-            return Err(std::io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
-        }
+        rootfs::copy(&job.rootfs, &directory.join("rootfs")).map_err(std::io::Error::other)?;
         job.rootfs = fs::canonicalize(directory)?.join("rootfs");
     }
     // The lab has no such directory: there is nothing to hide.
