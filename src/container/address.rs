@@ -3,6 +3,7 @@
 //! Nobody is asked for a free address. An address is taken as long as a file named like it is locked
 //! with flock(2); the kernel gives the lock back when the runtime that holds it ends, whatever it dies of.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::net::Ipv4Addr;
@@ -114,12 +115,12 @@ impl Lease {
         const STEP: &str = "reserve an address";
         let directory = directory()?;
         fs::create_dir_all(&directory).map_err(|error| Error::io(STEP, &directory, &error))?;
-        let (taken, _) = ledger::by_lock(&directory);
-        for address in subnet.rest() {
+        // Where there is a file, somebody lives, or has died a moment ago: such an address is the last resort.
+        let name = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+        let noted: HashSet<Ipv4Addr> = ledger::list(&directory).into_iter().filter_map(name).collect();
+        let fresh = subnet.rest().filter(|address| !noted.contains(address));
+        for address in fresh.chain(subnet.rest().filter(|address| noted.contains(address))) {
             let path = directory.join(address.to_string());
-            if taken.contains(&path) {
-                continue;
-            }
             let file = OpenOptions::new()
                 .write(true)
                 .create(true)

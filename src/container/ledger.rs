@@ -6,20 +6,18 @@
 //! notes and does that. A page of notes is in use as long as its file is locked with flock(2): the kernel
 //! gives the lock back when its holder dies, whatever it died of.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, DirEntryExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::stat::{major, minor};
 use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use super::{cgroup, network, pid, sys};
+use super::{cgroup, network, pid};
 use crate::workshop::errors::{Error, Result};
 use crate::workshop::explain;
 
@@ -75,7 +73,7 @@ pub struct Ledger {
 impl Ledger {
     /// Clears up after dead runtimes, then opens a page for this one. The caller holds the ledger's lock.
     pub(super) fn open(lock: &Lock) -> Result<Ledger> {
-        for what in sweep_locked(lock)? {
+        for what in sweep_some(lock, GLANCE)? {
             explain::remark(&format!("swept {what}, which a killed runtime had left"));
         }
         let pid = std::process::id();
@@ -113,19 +111,26 @@ impl Drop for Ledger {
 }
 // ANCHOR_END: ledger-end
 
-/// Clears up after dead runtimes, and says what there was.
+/// Clears up after all dead runtimes, and says what there was.
 pub fn sweep() -> Result<Vec<String>> {
-    sweep_locked(&lock(LEDGER)?)
+    sweep_some(&lock(LEDGER)?, usize::MAX)
 }
 
+/// How many pages a start looks at. Where hundreds of runtimes are alive, looking at all of them would cost
+/// the next one more than all the rest of its start; each looks at others, so that none is overlooked for long.
+const GLANCE: usize = 16;
+
 // ANCHOR: ledger-sweep
-fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
+fn sweep_some(_: &Lock, most: usize) -> Result<Vec<String>> {
     let mut swept = Vec::new();
-    let pages = pages()?;
-    let (_, maybe_dead) = by_lock(&pages);
-    for path in maybe_dead {
+    let mut somebody_died = false;
+    let mut pages = list(&pages()?);
+    let first = std::process::id() as usize % pages.len().max(1);
+    pages.rotate_left(first);
+    for path in pages.into_iter().take(most) {
         let Ok(file) = File::open(&path) else { continue };
         let Ok(_file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+        somebody_died = true;
         let mut all_clear = true;
         for line in fs::read_to_string(&path).unwrap_or_default().lines() {
             let Ok(leftover) = serde_json::from_str::<Leftover>(line) else { continue };
@@ -143,7 +148,7 @@ fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
             let _ = fs::remove_file(&path);
         }
     }
-    if network::sweep()? {
+    if network::sweep(somebody_died)? {
         swept.push("the bridge".to_string());
     }
     Ok(swept)
@@ -151,19 +156,14 @@ fn sweep_locked(_: &Lock) -> Result<Vec<String>> {
 // ANCHOR_END: ledger-sweep
 
 /// The runtimes of this user that are alive.
-pub fn living() -> Result<Vec<Pid>> {
-    let mut pids = Vec::new();
-    for path in list(&pages()?) {
-        let Ok(file) = File::open(&path) else { continue };
-        if Flock::lock(file, FlockArg::LockSharedNonblock).is_err() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some(Ok(pid)) = name.split('.').next().map(str::parse) {
-                pids.push(Pid::from_raw(pid));
-            }
-        }
-    }
-    pids.sort();
-    Ok(pids)
+pub fn living() -> Result<impl Iterator<Item = Pid>> {
+    let pid = |path: PathBuf| {
+        let file = File::open(&path).ok()?;
+        let in_use = Flock::lock(file, FlockArg::LockSharedNonblock).is_err();
+        let name = path.file_name()?.to_str()?.split('.').next()?;
+        name.parse().ok().filter(|_| in_use).map(Pid::from_raw)
+    };
+    Ok(list(&pages()?).into_iter().filter_map(pid))
 }
 
 /// Where this user's runtimes keep what they have to know of each other: `/run/cooperage` for root,
@@ -217,33 +217,7 @@ fn pages() -> Result<PathBuf> {
     }
 }
 
-/// The files in `directory` that somebody has locked, by the kernel's list of all locks (see proc_locks(5)), and
-/// the others.
-///
-/// One file to read, in place of one to open and try for each runtime that is alive. It is only a hint: a lock
-/// of another PID namespace is not listed. Of the others flock(2) has to decide.
-pub(super) fn by_lock(directory: &Path) -> (HashSet<PathBuf>, Vec<PathBuf>) {
-    let files: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().collect();
-    let locked = if files.len() < 16 { HashSet::new() } else { locked_on(directory) }; // to try a few is as fast
-    let (locked, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| locked.contains(&file.ino()));
-    let mut others: Vec<_> = others.iter().map(|file| file.path()).collect();
-    others.sort();
-    (locked.iter().map(|file| file.path()).collect(), others)
-}
-
-/// The numbers of the locked files on the device of `directory`.
-fn locked_on(directory: &Path) -> HashSet<u64> {
-    let locks = sys::read_file(Path::new("/proc/locks")).unwrap_or_default();
-    let device = fs::metadata(directory).map_or(0, |found| found.dev());
-    let device = format!("{:02x}:{:02x}", major(device), minor(device));
-    // "1: FLOCK  ADVISORY  WRITE 4242 00:1a:77 0 EOF": the sixth word is a device and the number of a file.
-    let number = |line: &str| {
-        let (on, number) = line.split_whitespace().nth(5)?.rsplit_once(':')?;
-        number.parse::<u64>().ok().filter(|_| on == device)
-    };
-    locks.lines().filter_map(number).collect()
-}
-
+/// The files in `directory`.
 pub(super) fn list(directory: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> =
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();

@@ -481,13 +481,17 @@ fn own_namespace() -> Result<File> {
 }
 
 /// Removes what killed runtimes left: a bridge that no living container is at, and what was changed for
-/// it. True if there was one. What this process may not remove is kept for one that may.
-pub fn sweep() -> Result<bool> {
+/// it. True if there was one. What this process may not remove is kept for one that may. If `somebody_died`, an
+/// address may be free again.
+pub fn sweep(somebody_died: bool) -> Result<bool> {
     let notes = notes()?;
     if !notes.exists() {
         return Ok(false);
     }
     let lock = ledger::lock("network")?;
+    if somebody_died {
+        address::sweep(&lock)?;
+    }
     let here = note_path(&own_namespace()?)?;
     let mut swept = false;
     for path in ledger::list(&notes) {

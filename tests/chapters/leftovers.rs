@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("nothing_is_left_after_sigkill", BOTH, nothing_is_left_after_sigkill),
         Case::new("sweeping_spares_the_living", BOTH, sweeping_spares_the_living),
         Case::new("twenty_at_once", BOTH, twenty_at_once),
+        Case::new("many_dead_among_many_living", BOTH, many_dead_among_many_living),
         Case::new("doctor_cleans", BOTH, doctor_cleans),
     ]
 }
@@ -125,6 +126,28 @@ fn twenty_at_once(who: Who) {
         eventually("the kernel's own clearing up", || Host::now().links == before.links);
         Host::now().must_be(&before, &format!("twenty of chapter {number}"));
     }
+}
+
+/// A start looks at some of the notes only. But the next ones look at others.
+fn many_dead_among_many_living(who: Who) {
+    let at_rest = settle(who);
+    let start = || Running::start(5, who, &[], "");
+    let living: Vec<_> = (0..20).map(|_| start()).collect();
+    let before = Host::now();
+    for dead in (0..20).map(|_| start()).collect::<Vec<_>>() {
+        dead.signal(Signal::SIGKILL);
+    }
+    assert_ne!(Host::now().files, before.files, "the dead have left nothing");
+    let starts = (1..=100).find(|_| {
+        says(1, who, &[], "true");
+        Host::now().files == before.files
+    });
+    assert!(starts.is_some(), "after 100 starts there still is something of the dead");
+    for running in living {
+        assert_eq!(running.end().status, 0);
+    }
+    eventually("the kernel's own clearing up", || Host::now().links == at_rest.links);
+    Host::now().must_be(&at_rest, "many dead among many living");
 }
 
 fn doctor_cleans(who: Who) {
