@@ -77,6 +77,8 @@ struct Container {
 pub struct Process {
     /// Its number.
     pub pid: i32,
+    /// Its name: the first 15 bytes of its program's.
+    pub name: String,
     /// Its state: `Z` for a zombie.
     pub state: char,
     /// The processor time that it has used, in hundredths of a second.
@@ -447,11 +449,13 @@ pub fn processes() -> Vec<Process> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         // The name in parentheses may have anything in it.
-        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        let Some((before, rest)) = stat.rsplit_once(") ") else { continue };
+        let name = before.split_once('(').map_or("", |(_, name)| name).to_string();
         let words: Vec<_> = rest.split(' ').collect();
         let number = |index: usize| words.get(index).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         all.push(Process {
             pid,
+            name,
             state: rest.chars().next().unwrap_or('?'),
             ticks: number(11) + number(12),
             resident: number(21) * 4,
