@@ -129,8 +129,10 @@ fn each_ends_where_it_says() {
             root().iter().chain(user()).filter(escaped).count()
         };
         let Attack { name, end, .. } = attack;
-        if *name == "release-agent" && !version_1() {
-            continue; // there is none
+        // Version 2 has no release agent. And as systemd mounts it (nsdelegate), nobody lifts the limits of the
+        // cgroup that is the root of his cgroup namespace.
+        if ["release-agent", "cgroup-limit"].contains(name) && !version_1() {
+            continue;
         }
         match *end {
             End::Chapter(number) => {

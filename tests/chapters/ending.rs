@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
+use cooperage::container::host::in_first_user_namespace;
 use nix::sys::signal::{Signal, kill};
 
 use crate::support::run::{Running, chapter, children, eventually, says, sh};
@@ -165,8 +166,8 @@ fn init_holds_no_file_of_the_hosts(who: Who) {
     let running = Running::start(7, who, &[], "");
     // From outside, where it can be seen by root.
     let init = format!("/proc/{}/fd", running.first());
-    if !nix::unistd::geteuid().is_root() {
-        // Only root may look there at all, even from outside.
+    if !in_first_user_namespace().expect("/proc is there") {
+        // Only the machine's root may look there at all, even from outside.
         let refused = fs::read_dir(&init).expect_err("init is hidden from its own user").kind();
         assert_eq!(refused, std::io::ErrorKind::PermissionDenied);
         running.end();
