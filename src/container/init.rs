@@ -15,7 +15,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::process::{self, Parent, Status};
-use super::sys::{self, CloneFlags};
+use super::sys;
 use crate::workshop::errors::{Error, Result};
 
 // ANCHOR: init-run
@@ -26,11 +26,8 @@ use crate::workshop::errors::{Error, Result};
 /// /proc/1/exe leads there, and who may follow it may change that file (CVE-2019-5736). So nobody may but
 /// root of the user namespace in which the runtime was started. It is done before the command is there.
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
-    sys::set_dumpable("let none but real root follow /proc/1/exe to the runtime's own program", false)?;
-    run_in_sight(parent, || {
-        sys::set_dumpable("hide the command from nobody", true)?;
-        become_command()
-    })
+    sys::set_not_dumpable("let none but real root follow /proc/1/exe to the runtime's own program")?;
+    run_in_sight(parent, become_command)
 }
 
 /// The same for the lab, whose inhabitants may look at its init: their /proc/1/exe is how they know it.
@@ -52,11 +49,15 @@ fn start_and_supervise(
     become_command: impl FnOnce() -> Result<Infallible>,
 ) -> Result<Status> {
     close_files(parent)?;
-    // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
-    match unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? } {
-        None => become_command().map(|never| match never {}),
-        Some(command) => supervise(parent, command),
-    }
+    let command = || {
+        let Err(error) = become_command();
+        let status = error.status;
+        parent.report_failure(error);
+        status
+    };
+    // SAFETY: of what it changes nothing is used after it: it fails, or becomes the command.
+    let command = unsafe { sys::vfork("start the command as a child of init", command)? };
+    supervise(parent, command)
 }
 // ANCHOR_END: init-run
 

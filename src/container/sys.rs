@@ -91,6 +91,25 @@ pub unsafe fn clone_into(why: &str, new: CloneFlags, cgroup: BorrowedFd) -> Resu
 }
 // ANCHOR_END: sys-clone-into
 
+// ANCHOR: sys-vfork
+/// clone(2) the way posix_spawn(3) uses it: the child borrows this process's memory, and this process stands
+/// still until the child has become another program. Nothing is copied that would be thrown away at once.
+///
+/// # Safety
+///
+/// `child` changes memory that is its parent's. It returns only to end, with a status.
+pub unsafe fn vfork(why: &str, child: impl FnOnce() -> u8) -> Result<Pid> {
+    let mut child = Some(child);
+    let run = Box::new(|| child.take().map_or(0, |child| child().into()));
+    let mut stack = vec![0; 256 * 1024]; // for the child: on its parent's it would overwrite what waits there
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: the stack and all that the child can reach live until this returns, and that is not before the
+    // child has left this memory. The rest is the caller's promise.
+    let result = unsafe { nix::sched::clone(run, &mut stack, flags, Some(libc::SIGCHLD)) };
+    explain::call(why, || format!("clone({}|SIGCHLD)", namespaces(flags)), || result)
+}
+// ANCHOR_END: sys-vfork
+
 // ANCHOR: sys-unshare
 /// unshare(2): moves this process into new namespaces.
 pub fn unshare(why: &str, new: CloneFlags) -> Result<()> {
@@ -272,15 +291,12 @@ pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {
     explain::call(why, shown, || nix::sys::prctl::set_pdeathsig(signal))
 }
 
-/// prctl(2) with PR_SET_DUMPABLE. Where it is not set, what /proc shows of this process, and ptrace(2), is for
-/// those only who have CAP_SYS_PTRACE over the user namespace in which its program was started. See ptrace(2).
-pub fn set_dumpable(why: &str, dumpable: bool) -> Result<()> {
-    let name = if dumpable { "SUID_DUMP_USER" } else { "SUID_DUMP_DISABLE" };
-    explain::call(
-        why,
-        || format!("prctl(PR_SET_DUMPABLE, {name})"),
-        || nix::sys::prctl::set_dumpable(dumpable),
-    )
+/// prctl(2) with PR_SET_DUMPABLE: from here on what /proc shows of this process, and ptrace(2), is for those only
+/// who have CAP_SYS_PTRACE over the user namespace in which its program was started. See ptrace(2). execve(2) of
+/// a program that the caller may read ends it.
+pub fn set_not_dumpable(why: &str) -> Result<()> {
+    let shown = || "prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)".to_string();
+    explain::call(why, shown, || nix::sys::prctl::set_dumpable(false))
 }
 
 /// close_range(2) of the descriptors from `first` to `last`: at once, or (`on_exec`) when execve(2) succeeds.
