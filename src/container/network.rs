@@ -131,6 +131,7 @@ impl Network {
             let eth0 = netlink
                 .link(why, "eth0")?
                 .ok_or_else(|| Error::new(why, "there is no eth0 in its network namespace"))?;
+            turn_off_ipv6("speak no IPv6 with the neighbours, which nobody has set up", "eth0");
             steps.push(Message::address(&eth0, port.lease.address, port.subnet.prefix));
             steps.push(Message::up("eth0"));
             // Last, because it needs the route to the gateway, which comes with an address on a link
@@ -273,7 +274,7 @@ fn make_bridge(netlink: &Netlink, note: &Note, ordinary_user: bool) -> Result<(L
     netlink.send(WHY, &[Message::bridge(BRIDGE, address::mac(subnet.gateway()))])?;
     let missing = || Error::new(WHY, "someone has removed it again");
     let bridge = netlink.link("learn the bridge's number", BRIDGE)?.ok_or_else(missing)?;
-    turn_off_ipv6();
+    turn_off_ipv6("let no container tell the host by IPv6 which way to send", BRIDGE);
 
     // A container must not send larger packets than the next link can carry: many a firewall swallows
     // the message that would tell it so, and then large answers never come.
@@ -315,15 +316,15 @@ fn upstream(netlink: &Netlink, routes: &[Route]) -> Result<Option<Link>> {
 
 // ANCHOR: turn-off-ipv6
 /// Without this the host would believe a container that calls itself the router for IPv6, and send its
-/// own traffic there (CVE-2020-10749).
-fn turn_off_ipv6() {
-    let setting = format!("/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6");
+/// own traffic there (CVE-2020-10749). And a container would speak IPv6 with all the others, by addresses that
+/// nobody gave it (CVE-2024-32473).
+fn turn_off_ipv6(why: &str, link: &str) {
+    let setting = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
     let setting = Path::new(&setting);
-    if setting.exists() {
-        let why = "let no container tell the host by IPv6 which way to send";
-        if let Err(error) = sys::write_file(why, setting, "1") {
-            explain::remark(&format!("the bridge keeps its IPv6: {}", error.reason()));
-        }
+    if setting.exists()
+        && let Err(error) = sys::write_file(why, setting, "1")
+    {
+        explain::remark(&format!("{link} keeps its IPv6: {}", error.reason()));
     }
 }
 // ANCHOR_END: turn-off-ipv6

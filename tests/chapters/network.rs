@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("network_inside", BOTH, network_inside).needs(BRIDGE),
         Case::new("network_none", BOTH, network_none),
         Case::new("network_host", BOTH, network_host),
+        Case::new("no_ipv6_but_its_own_loopback", BOTH, no_ipv6_but_its_own_loopback),
         Case::new("two_containers_reach_each_other", BOTH, two_containers_reach_each_other).needs(SHARED),
         Case::new("container_and_host_reach_each_other", ROOT, container_and_host_reach_each_other)
             .needs(BRIDGE),
@@ -79,6 +80,14 @@ fn network_host(who: Who) {
     for number in 5..=7 {
         let seen = says(number, who, &["--network", "host"], "readlink /proc/self/ns/net");
         assert_eq!(seen.trim_end(), own.to_string_lossy(), "chapter {number}");
+    }
+}
+
+fn no_ipv6_but_its_own_loopback(who: Who) {
+    for number in 5..=7 {
+        let others = "grep -v ' lo$' /proc/net/if_inet6; cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+        assert_eq!(says(number, who, &[], others), "1\n", "chapter {number}");
+        assert_eq!(says(number, who, &[], "grep -c ' lo$' /proc/net/if_inet6"), "1\n", "chapter {number}");
     }
 }
 
@@ -176,6 +185,9 @@ fn bridge_goes_with_its_last_container(who: Who) {
     let second = Running::start(7, who, &[], "");
     first.end();
     assert!(links().contains(&"cooperage0".to_string()), "one container is left");
+    // The first one's cable was switched off; the kernel removes it, some moments later.
+    let cables = || links().iter().filter(|name| name.starts_with("veth")).count();
+    eventually("the end of the first one's cable", || cables() == 1);
     second.end();
     assert!(!links().iter().any(|name| name == "cooperage0" || name.starts_with("veth")), "{:?}", links());
 }
