@@ -191,6 +191,9 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     call!(umount2(c".".as_ptr(), libc::MNT_DETACH));
     call!(chdir(c"/".as_ptr()));
     call!(read(ready, [0u8].as_mut_ptr().cast::<c_void>(), 1));
+    if bridge != 0 {
+        write(c"/proc/sys/net/ipv6/conf/eth0/disable_ipv6", 0, "1");
+    }
     let up = |name: &[u8]| Message::link(19, 0, true).attribute(3, name); // RTM_SETLINK, IFLA_IFNAME
     let mut messages = vec![up(b"lo\0")];
     if bridge != 0 {
