@@ -229,10 +229,15 @@ impl Host {
         for directory in ["/run", "/tmp", "/dev/shm", "/var/tmp"] {
             walk(Path::new(directory), &mut |path| files.push(path.to_path_buf()));
         }
-        // What is made once and kept: rootfs, and the empty places for notes.
+        // What is made once and kept: rootfs, and the empty places for notes. And where the repository is in
+        // /tmp, a virtual machine may come and go in it.
+        let machines = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm");
         files.retain(|path| {
-            let path = path.to_string_lossy();
-            !path.contains("cooperage-rootfs") && !path.starts_with(USERS_VIEW) && !is_place_for_notes(&path)
+            let name = path.to_string_lossy();
+            !name.contains("cooperage-rootfs")
+                && !name.starts_with(USERS_VIEW)
+                && !is_place_for_notes(&name)
+                && !path.starts_with(&machines)
         });
         let mut cgroups = Vec::new();
         walk(Path::new("/sys/fs/cgroup"), &mut |path| {
