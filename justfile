@@ -75,13 +75,23 @@ page N:
 bench *ARGS:
     cargo bench --bench start -- {{ARGS}}
 
-# chapter 7 as small as it gets: static, by musl where that is installed (rustup target add x86_64-unknown-linux-musl)
+# chapter 7 as small as it gets: static, by musl and with a small standard library where these can be had
+# (rustup target add x86_64-unknown-linux-musl; rustup component add rust-src)
 small:
     #!/bin/sh
+    set -eu
     target=$(uname -m)-unknown-linux-gnu
-    if [ -d "$(rustc --print sysroot)/lib/rustlib/$(uname -m)-unknown-linux-musl" ]; then
+    flags="-C target-feature=+crt-static -C relocation-model=static"
+    standard=
+    rust=$(rustc --print sysroot)/lib/rustlib
+    if [ -d "$rust/$(uname -m)-unknown-linux-musl" ]; then
         target=$(uname -m)-unknown-linux-musl
+        # Built anew, it has no tables for unwinding and no reader of backtraces. Cargo calls that unstable.
+        if [ -d "$rust/src/rust/library" ]; then
+            export RUSTC_BOOTSTRAP=1
+            flags="$flags -Z unstable-options -C panic=immediate-abort -C force-unwind-tables=no"
+            standard="-Z build-std=std -Z build-std-features=optimize_for_size"
+        fi
     fi
-    RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
-        cargo build --profile small --target "$target" --bin chapter07 --bin floor
+    RUSTFLAGS=$flags cargo build --profile small $standard --target "$target" --bin chapter07 --bin floor
     ls -l "target/$target/small/chapter07"
