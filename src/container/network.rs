@@ -202,16 +202,16 @@ impl Port {
     // ANCHOR: give-back-port
     fn give_back(self) -> Result<()> {
         let lock = ledger::lock("network")?;
-        if !self.plugged_in.get() {
-            // There is no cable.
-        } else if self.note.alone() {
-            delete(&self.netlink, "take the cable away with the last container", &self.cable)?;
-        } else {
-            // To remove a link takes 15 ms and more: the kernel waits until no processor can be using it.
-            // With the namespace that holds its other end it goes for nothing, in the background and some
-            // moments from now. Until then nobody may meet the dead container at its old address.
-            let off = Message::down(&self.cable);
-            send_unless_gone(&self.netlink, "switch the cable off: the kernel removes it soon", off)?;
+        if self.plugged_in.get() {
+            if self.note.alone() {
+                delete(&self.netlink, "take the cable away with the last container", &self.cable)?;
+            } else {
+                // To remove a link takes 15 ms and more: the kernel waits until no processor can be using it.
+                // With the namespace that holds its other end it goes for nothing, in the background and some
+                // moments from now. Until then nobody may meet the dead container at its old address.
+                let off = Message::down(&self.cable);
+                send_unless_gone(&self.netlink, "switch the cable off: the kernel removes it soon", off)?;
+            }
         }
         self.lease.give_back(&lock);
         self.note.leave(&self.netlink, &lock)
