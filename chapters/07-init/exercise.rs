@@ -24,7 +24,7 @@ use cooperage::container::process::{self, Child, Status};
 use cooperage::container::sys::{self, CloneFlags};
 use cooperage::container::{ipc, mount, root, uts};
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::{CANNOT_MAKE, Error, Result};
+use cooperage::workshop::errors::{Error, Result};
 use cooperage::workshop::rootfs::Rootfs;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -103,18 +103,18 @@ fn run(args: &Args) -> Result<Status> {
 /// Inside: process 1. Starts the command as its child, and ends with it.
 fn init(command: &[OsString]) -> Result<Infallible> {
     let _end = ExitOnPanic;
-    // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
-    let Some(command) = (unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? })
-    else {
-        let Err(error) = process::exec(command);
-        eprintln!("cooperage: {error}");
-        exit(error.status.into());
-    };
-    // Init never becomes another program, so nothing closes the host's files for it.
+    // Init never becomes another program, so nothing closes the host's files for it. Before there is a command.
     sys::close_range("leave no open file of the host's in /proc/1/fd", 3, u32::MAX, false)?;
-    let status = reap_and_pass_on(command).unwrap_or_else(|error| {
+    let run = || {
+        // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
+        match unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? } {
+            Some(command) => reap_and_pass_on(command),
+            None => process::exec(command).map(|never| match never {}),
+        }
+    };
+    let status = run().unwrap_or_else(|error| {
         eprintln!("cooperage: {error}");
-        CANNOT_MAKE.into()
+        error.status.into()
     });
     exit(status)
 }
