@@ -13,6 +13,11 @@ pub mod breakout;
 pub mod container;
 pub mod workshop;
 
+/// See Cargo.toml for the reason.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// The Rust that stands in the book's pages is compiled, and run where it can be, by `cargo test --doc`.
 #[cfg(doctest)]
 mod book {
