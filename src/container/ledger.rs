@@ -73,15 +73,11 @@ pub struct Ledger {
 impl Ledger {
     /// Clears up after dead runtimes, then opens a page for this one. The caller holds the ledger's lock.
     pub(super) fn open(lock: &Lock) -> Result<Ledger> {
-        for what in sweep_some(lock, GLANCE)? {
+        let pages = pages()?;
+        for what in sweep_some(lock, &pages, GLANCE)? {
             explain::remark(&format!("swept {what}, which a killed runtime had left"));
         }
-        let pid = std::process::id();
-        let path = (0u32..)
-            .map(|n| pages().map(|pages| pages.join(format!("{pid}.{n}"))))
-            .find(|path| path.as_ref().map_or(true, |path| !path.exists()))
-            .unwrap_or_else(pages)?;
-        let file = new_file(&path)?;
+        let (file, path) = new_page(&pages)?;
         let file = Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, errno)| Error::call("lock the ledger", "flock(LOCK_EX)", errno))?;
         Ok(Ledger { file, path, notes: Vec::new() })
@@ -113,7 +109,7 @@ impl Drop for Ledger {
 
 /// Clears up after all dead runtimes, and says what there was.
 pub fn sweep() -> Result<Vec<String>> {
-    sweep_some(&lock(LEDGER)?, usize::MAX)
+    sweep_some(&lock(LEDGER)?, &pages()?, usize::MAX)
 }
 
 /// How many pages a start looks at. Where hundreds of runtimes are alive, looking at all of them would cost
@@ -121,10 +117,10 @@ pub fn sweep() -> Result<Vec<String>> {
 const GLANCE: usize = 16;
 
 // ANCHOR: ledger-sweep
-fn sweep_some(_: &Lock, most: usize) -> Result<Vec<String>> {
+fn sweep_some(_: &Lock, pages: &Path, most: usize) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let mut somebody_died = false;
-    let mut pages = list(&pages()?);
+    let mut pages = list(pages);
     let first = std::process::id() as usize % pages.len().max(1);
     pages.rotate_left(first);
     for path in pages.into_iter().take(most) {
@@ -225,14 +221,18 @@ pub(super) fn list(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn new_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Error::io("write to the ledger", path, &error))
+/// An empty page. One that is there already, of a process that had the same id, holds what could not be undone.
+fn new_page(pages: &Path) -> Result<(File, PathBuf)> {
+    let pid = std::process::id();
+    let mut number = 0;
+    loop {
+        let path = pages.join(format!("{pid}.{number}"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(Error::io("write to the ledger", &path, &error)),
+            Ok(file) => return Ok((file, path)),
+        }
+    }
 }
 
 /// A lock that one runtime at a time can hold, for the few steps that two must not take at once.
@@ -240,7 +240,9 @@ pub(super) type Lock = Flock<File>;
 
 /// Waits for the lock `name` of this user.
 pub(super) fn lock(name: &str) -> Result<Lock> {
-    let file = new_file(&state_directory()?.join(name))?;
+    let path = state_directory()?.join(name);
+    let how = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = how.map_err(|error| Error::io("wait for the other runtimes", &path, &error))?;
     Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, errno)| Error::call("wait for the other runtimes", "flock(LOCK_EX)", errno))
 }

@@ -145,17 +145,18 @@ pub fn spawn_into(
     let (ready_read, ready_write) = pipe()?;
     let (report_read, report_write) = pipe()?;
     // Without narration nobody waits here; with it, the parent's line comes before the child's first.
-    let (narrated_read, narrated_write) = pipe()?;
+    let narrated = explain::enabled().then(pipe).transpose()?;
     let terminal = Terminal::if_ours();
 
     // SAFETY: this process has one thread, as was just seen.
     let (born, in_cgroup) = unsafe { make_child(cgroup, new)? };
     let Some(pid) = born else {
         explain::we_are_inside();
-        drop((ready_write, report_read, narrated_write, signals));
+        drop((ready_write, report_read, signals));
         let parent = Parent { ready: File::from(ready_read), report: File::from(report_write), in_cgroup };
-        if explain::enabled() {
-            let _ = File::from(narrated_read).read(&mut [0]);
+        if let Some((read, write)) = narrated {
+            drop(write);
+            let _ = File::from(read).read(&mut [0]);
         }
         let Err(error) = child_half(&parent, terminal.is_some(), half);
         parent.report_failure(error);
@@ -163,7 +164,7 @@ pub fn spawn_into(
         // SAFETY: _exit(2) has no precondition.
         unsafe { libc::_exit(1) }
     };
-    drop(narrated_write);
+    drop(narrated);
     set_nonblocking(&report_read)?;
     Ok(Child {
         pid,
@@ -268,14 +269,7 @@ impl Child {
         let mut asked_to_end: Option<Signal> = None;
         let mut init_is_gone = false;
         loop {
-            let event = self.until_event(deadline)?;
-            // An init keeps its end of the pipe as long as it lives. When it ends, the kernel kills the rest
-            // of its PID namespace and waits for them all: for a frozen one it would wait for ever.
-            if !init_is_gone && self.report_closed() {
-                init_is_gone = true;
-                thaw()?;
-            }
-            if event {
+            if self.until_event(deadline)? {
                 for signal in self.pending_signals()? {
                     match (signal.signal, grace) {
                         (Signal::SIGCHLD, _) => {
@@ -311,6 +305,12 @@ impl Child {
                 explain::remark("it did not end in time");
                 thaw()?;
                 self.kill(Signal::SIGKILL)?;
+            }
+            // An init keeps its end of the pipe as long as it lives. When it ends, the kernel kills the rest
+            // of its PID namespace and waits for them all: for a frozen one it would wait for ever.
+            if !init_is_gone && self.report_closed() {
+                init_is_gone = true;
+                thaw()?;
             }
         }
     }

@@ -174,14 +174,16 @@ fn given(directory: &Path) -> Result<Rootfs> {
 
 /// The root filesystem made of this machine's programs.
 fn assembled() -> Result<Rootfs> {
-    let plan = Plan::new()?;
+    let program = std::env::current_exe().ok();
+    let program = program.as_deref();
+    let plan = Plan::new(program)?;
     // Most often it is already there, and the first place is the one. Then nothing else has to be looked at.
-    if let Some(place) = beside_the_program()
+    if let Some(place) = program.and_then(beside)
         && let Some(rootfs) = plan.ready_in(&place.path)?
     {
         return Ok(rootfs);
     }
-    let places = places();
+    let places = places(program);
     // Already there: also in a place where nothing can be written any more.
     for place in places.iter().filter(|place| place.is_closed_to_others()) {
         if let Some(rootfs) = plan.ready_in(&place.path)? {
@@ -229,8 +231,9 @@ struct Plan {
 }
 
 impl Plan {
-    /// Looks what there is. This is done at every start, so files are looked at and not read.
-    fn new() -> Result<Plan> {
+    /// Looks what there is, also beside `program`, the one that runs. This is done at every start, so files
+    /// are looked at and not read.
+    fn new(program: Option<&Path>) -> Result<Plan> {
         let directories = directories();
         let wanted = std::env::var(FROM).unwrap_or_default();
         let busybox = match wanted.as_str() {
@@ -252,7 +255,7 @@ impl Plan {
                 ("machine", Source::Machine, PROGRAMS.split_whitespace().filter_map(found).collect())
             }
         };
-        let witness = own_witness();
+        let witness = program.and_then(witness_of);
         let mut hash = Hash::new();
         hash.add(&VERSION.to_ne_bytes());
         // The loader's index changes with every library that is installed or upgraded.
@@ -384,10 +387,9 @@ fn static_busybox(directories: &[PathBuf]) -> Option<PathBuf> {
         .find(|path| matches!(linking(path), Ok(Linking::Static)))
 }
 
-/// The witness that was built together with the program that runs: beside it, or, for a test in
-/// target/debug/deps, one directory up.
-fn own_witness() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?;
+/// The witness that was built together with the program: beside it, or, for a test in target/debug/deps, one
+/// directory up.
+fn witness_of(program: &Path) -> Option<PathBuf> {
     program.ancestors().skip(1).take(2).map(|directory| directory.join("witness")).find(|path| path.is_file())
 }
 
@@ -419,16 +421,15 @@ struct Place {
 }
 
 /// A place in cargo's target directory, which is known by a file that cargo puts there.
-fn beside_the_program() -> Option<Place> {
-    let program = std::env::current_exe().ok()?;
+fn beside(program: &Path) -> Option<Place> {
     let target = program.ancestors().skip(1).find(|directory| directory.join("CACHEDIR.TAG").is_file())?;
     Some(Place { path: target.join("cooperage"), base: Some(target.to_path_buf()) })
 }
 
 /// The places to try, the best one first.
-fn places() -> Vec<Place> {
+fn places(program: Option<&Path>) -> Vec<Place> {
     let mut places = Vec::new();
-    places.extend(beside_the_program());
+    places.extend(program.and_then(beside));
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(cache) = variable("XDG_CACHE_HOME") {
         places.push(Place { path: cache.join("cooperage"), base: Some(cache) });

@@ -5,6 +5,8 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::{
     Cpus, Hierarchy, Limits, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit,
     write_limit,
@@ -85,13 +87,10 @@ impl Hierarchy for V1 {
             let directory = self.need("memory")?;
             write_limit("limit the memory", directory, "memory.limit_in_bytes", memory.bytes())?;
             // The sum of memory and swap: the same, so no swap. Not there when the kernel does not count swap.
-            if directory.join("memory.memsw.limit_in_bytes").exists() {
-                write_limit(
-                    "let it use no swap instead",
-                    directory,
-                    "memory.memsw.limit_in_bytes",
-                    memory.bytes(),
-                )?;
+            let sum = directory.join("memory.memsw.limit_in_bytes");
+            match sys::write_file("let it use no swap instead", &sum, memory.bytes()) {
+                Err(error) if error.errno() != Some(Errno::ENOENT) => return Err(error),
+                _ => {}
             }
         }
         if let Some(cpus) = limits.cpus {
