@@ -320,11 +320,12 @@ fn upstream(netlink: &Netlink, routes: &[Route]) -> Result<Option<Link>> {
 /// nobody gave it (CVE-2024-32473).
 fn turn_off_ipv6(why: &str, link: &str) {
     let setting = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
-    let setting = Path::new(&setting);
-    if setting.exists()
-        && let Err(error) = sys::write_file(why, setting, "1")
-    {
-        explain::remark(&format!("{link} keeps its IPv6: {}", error.reason()));
+    match sys::write_file(why, Path::new(&setting), "1") {
+        // A kernel without IPv6 has nothing to turn off.
+        Err(error) if error.errno() != Some(Errno::ENOENT) => {
+            explain::remark(&format!("{link} keeps its IPv6: {}", error.reason()))
+        }
+        _ => {}
     }
 }
 // ANCHOR_END: turn-off-ipv6
