@@ -494,13 +494,12 @@ pub fn sweep(somebody_died: bool) -> Result<bool> {
     if somebody_died {
         address::sweep(&lock)?;
     }
-    let here = note_path(&own_namespace()?)?;
     let mut swept = false;
     for path in ledger::list(&notes) {
         let Ok(file) = File::open(&path) else { continue };
         let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         let note = Note { file, path, found: true };
-        let cleared = if note.path == here {
+        let cleared = if note.path == note_path(&own_namespace()?)? {
             Netlink::open("remove what a killed runtime left").and_then(|netlink| clear_up(&netlink, &note))
         } else {
             // Another network namespace, and most likely gone with its last process: an ordinary user's
