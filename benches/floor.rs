@@ -63,15 +63,16 @@ fn mount_in(root: c_int, source: &CStr, name: &CStr, kind: &CStr, how: c_ulong, 
 struct Message(Vec<u8>);
 
 impl Message {
-    fn link(kind: u16, flags: u16, up: bool) -> Message {
+    fn link(kind: u16, flags: u16, up: Option<bool>) -> Message {
         let mut bytes = vec![0; 16];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&(flags | 5).to_ne_bytes()); // NLM_F_REQUEST | NLM_F_ACK
         Message(bytes).link_body(up)
     }
-    fn link_body(mut self, up: bool) -> Message {
+    /// Switched on, off, or left as it is: ifi_flags, and in ifi_change which of them count.
+    fn link_body(mut self, up: Option<bool>) -> Message {
         self.0.extend([0; 8]);
-        self.0.extend([u8::from(up), 0, 0, 0, u8::from(up), 0, 0, 0]);
+        self.0.extend([u8::from(up == Some(true)), 0, 0, 0, u8::from(up.is_some()), 0, 0, 0]);
         self
     }
     fn attribute(self, kind: u16, value: &[u8]) -> Message {
@@ -97,7 +98,8 @@ impl Message {
     }
 }
 
-/// Sends messages in one go and waits for as many answers, which must all be good.
+/// Sends messages in one go and waits for as many answers, which must all be good, or say that what was to be
+/// changed is gone.
 fn netlink(messages: Vec<Message>) {
     let socket = call!(socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0)) as c_int;
     let count = messages.len();
@@ -110,7 +112,8 @@ fn netlink(messages: Vec<Message>) {
         let mut at = 0;
         while at < length {
             let number = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|i| buffer[at + i]));
-            must(number(at + 16), line!()); // the errno of an NLMSG_ERROR
+            let errno = number(at + 16); // of an NLMSG_ERROR
+            must(if errno == -libc::ENODEV { 0 } else { errno }, line!());
             at += (number(at) as usize).next_multiple_of(4);
             answers += 1;
         }
@@ -194,7 +197,7 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     if bridge != 0 {
         write(c"/proc/sys/net/ipv6/conf/eth0/disable_ipv6", 0, "1");
     }
-    let up = |name: &[u8]| Message::link(19, 0, true).attribute(3, name); // RTM_SETLINK, IFLA_IFNAME
+    let up = |name: &[u8]| Message::link(19, 0, Some(true)).attribute(3, name); // RTM_SETLINK, IFLA_IFNAME
     let mut messages = vec![up(b"lo\0")];
     if bridge != 0 {
         // Its end of the cable is the second device that this namespace has: index 2. RTM_NEWADDR.
@@ -256,21 +259,26 @@ fn make_cgroup(directory: &str) {
     }
 }
 
+/// The cable's name, as C's string.
+fn cable_of(child: i64) -> String {
+    format!("floor{child}\0")
+}
+
 /// Runs the cable from the bridge into the child's namespace.
 fn plug_in(bridge: u32, child: i64) {
     const CREATE: u16 = 0x600; // NLM_F_CREATE | NLM_F_EXCL
     const IFNAME: u16 = 3;
     let namespace = text(&["/proc/", &child.to_string(), "/ns/net"]);
     let namespace = call!(open(namespace.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)) as c_int;
-    let cable = Message::link(16, CREATE, true) // RTM_NEWLINK
-        .attribute(IFNAME, format!("floor{child}\0").as_bytes())
+    let cable = Message::link(16, CREATE, Some(true)) // RTM_NEWLINK
+        .attribute(IFNAME, cable_of(child).as_bytes())
         .attribute(10, &bridge.to_ne_bytes()) // IFLA_MASTER
         .nest(18, |info| {
             // IFLA_LINKINFO: IFLA_INFO_KIND, IFLA_INFO_DATA with VETH_INFO_PEER
             info.attribute(1, b"veth").nest(2, |data| {
                 data.nest(1, |peer| {
                     // IFLA_NET_NS_FD
-                    peer.link_body(false).attribute(IFNAME, b"eth0\0").attribute(28, &namespace.to_ne_bytes())
+                    peer.link_body(None).attribute(IFNAME, b"eth0\0").attribute(28, &namespace.to_ne_bytes())
                 })
             })
         });
@@ -323,6 +331,9 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
     call!(write(ready[1], c"!".as_ptr().cast::<c_void>(), 1));
     let mut status = 0;
     call!(waitpid(child as i32, &mut status, 0));
+    if bridge != 0 {
+        netlink(vec![Message::link(19, 0, Some(false)).attribute(3, cable_of(child).as_bytes())]);
+    }
     for (directory, _) in cgroups.iter().rev() {
         call!(rmdir(text(&[directory]).as_ptr()));
     }
