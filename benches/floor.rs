@@ -1,8 +1,11 @@
-//! The floor: chapter 7's system calls in chapter 7's order, and nothing else. No argument is parsed, no
-//! file is looked for, no note is written, no error is explained: what fails, ends it. `start.rs` measures
-//! the chapters against it.
+//! The floor: chapter 7's system calls in chapter 7's order, and nothing else. No argument is parsed, no error is
+//! explained: what fails, ends it. `start.rs` measures the chapters against it.
 //!
-//!     floor ROOTFS SCRATCH BRIDGE CGROUP...
+//!     floor few|all ROOTFS SCRATCH BRIDGE CGROUP...
+//!
+//! "few" are the calls that make the container and remove it. "all" are those of chapter 7 that serve its user, too:
+//! the notes, the search for a root filesystem and for the cgroups, the report at the end (errand.rs). These are
+//! made as they are on a host like the one where they were written down, with its v1 cgroups and without a bridge.
 //!
 //! BRIDGE is the index of a bridge to plug into, or 0; each CGROUP is a directory to make a cgroup in, of
 //! version 1 if its name says which controller it is for. The limits are 64 MiB, half a processor, 100
@@ -38,6 +41,16 @@ macro_rules! call {
         must(unsafe { libc::$name($($argument),*) } as i64, line!())
     };
 }
+
+/// A system call whose answer does not matter.
+macro_rules! ask {
+    ($name:ident($($argument:expr),*)) => {
+        // SAFETY: as for `call`.
+        unsafe { libc::$name($($argument),*) as i64 }
+    };
+}
+
+mod errand;
 
 fn write(path: &CStr, how: c_int, text: &str) {
     let file = call!(open(path.as_ptr(), how | libc::O_WRONLY | libc::O_CLOEXEC, 0o644)) as c_int;
@@ -129,6 +142,7 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     for (directory, version_1) in cgroups {
         write(&text(&[directory, if *version_1 { "/tasks" } else { "/cgroup.procs" }]), 0, "0");
     }
+    let errand = errand::get();
     call!(unshare(libc::CLONE_NEWCGROUP));
     mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"");
 
@@ -137,6 +151,10 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     for directory in [&root, &text(&[scratch, "/upper"]), &text(&[scratch, "/work"])] {
         call!(mkdir(directory.as_ptr(), 0o755));
     }
+    if errand.is_some() {
+        errand::look(rootfs);
+        errand::read_whole(c"/proc/self/uid_map");
+    }
     let layers = text(&["lowerdir=", rootfs, ",upperdir=", scratch, "/upper,workdir=", scratch, "/work"]);
     mount(c"overlay", &root, c"overlay", 0, &layers);
     let fd = call!(open(root.as_ptr(), libc::O_PATH | libc::O_CLOEXEC)) as c_int;
@@ -144,6 +162,9 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     mount_in(fd, c"proc", c"proc", c"proc", plain, c"");
     mount_in(fd, c"sysfs", c"sys", c"sysfs", plain | MS_RDONLY, c"");
     mount_in(fd, c"tmpfs", c"dev", c"tmpfs", MS_NOSUID | libc::MS_STRICTATIME, c"mode=755,size=64k");
+    if errand.is_some() {
+        errand::read_whole(c"/proc/self/uid_map");
+    }
     call!(umask(0));
     let devices =
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -167,6 +188,9 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     let terminals = c"newinstance,ptmxmode=0666,mode=0620";
     mount_in(fd, c"devpts", c"dev/pts", c"devpts", MS_NOSUID | MS_NOEXEC, terminals);
     mount_in(fd, c"tmpfs", c"dev/shm", c"tmpfs", plain, c"mode=1777,size=64m");
+    if errand.is_some() {
+        errand::look(&format!("{scratch}/root/tmp"));
+    }
 
     if cgroups.iter().any(|(_, version_1)| *version_1) {
         mount_in(fd, c"tmpfs", c"sys/fs/cgroup", c"tmpfs", plain, c"mode=755,size=64k");
@@ -216,9 +240,19 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     }
     netlink(messages);
 
+    if errand.is_some() {
+        call!(prctl(libc::PR_SET_DUMPABLE, 0));
+    }
     call!(syscall(libc::SYS_close_range, 3, u32::MAX, 0));
     extern "C" fn command(_: *mut c_void) -> c_int {
         call!(syscall(libc::SYS_close_range, 3, u32::MAX, 4)); // CLOSE_RANGE_CLOEXEC
+        if errand::get().is_some() {
+            for signal in 1..=64 {
+                ask!(signal(signal, libc::SIG_DFL));
+            }
+            ask!(sigprocmask(libc::SIG_SETMASK, [0u64; 16].as_ptr().cast(), null_mut()));
+            ask!(umask(0o022));
+        }
         let nothing: [*const c_char; 1] = [null()];
         let command: [*const c_char; 2] = [c"true".as_ptr(), null()];
         call!(execve(c"/bin/true".as_ptr(), command.as_ptr(), nothing.as_ptr()));
@@ -228,6 +262,9 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     let borrowed = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     call!(clone(command, stack.as_mut_ptr_range().end.cast(), borrowed, null_mut()));
     let mut status = 0;
+    if let Some(errand) = errand {
+        errand.await_signal(errand.take_signals());
+    }
     call!(wait(&mut status));
     // SAFETY: _exit(2) has no precondition.
     unsafe { libc::_exit(libc::WEXITSTATUS(status)) }
@@ -299,22 +336,27 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
         let argument = unsafe { CStr::from_ptr(*arguments.offset(index as isize)) };
         argument.to_str().unwrap_or_default()
     };
-    if count < 4 {
+    if count < 5 {
         return 0; // cargo runs it as a benchmark, too
     }
-    let (rootfs, scratch, bridge) = (argument(1), argument(2), argument(3).parse().unwrap_or(0));
+    let (rootfs, scratch, bridge) = (argument(2), argument(3), argument(4).parse().unwrap_or(0));
     // SAFETY: getpid(2) has no precondition.
     let own = unsafe { libc::getpid() };
-    let cgroups: Vec<(String, bool)> = (4..count)
+    let cgroups: Vec<(String, bool)> = (5..count)
         .map(|index| format!("{}/floor-{own}", argument(index)))
         .map(|directory| {
             let version_1 = !controller(&directory).is_empty();
             (directory, version_1)
         })
         .collect();
+    if argument(1) == "all" {
+        errand::begin(rootfs, scratch, &cgroups);
+    }
+    let errand = errand::get();
     for (directory, _) in &cgroups {
         make_cgroup(directory);
     }
+    let signals = errand.map(|errand| (errand, errand.before_clone()));
 
     let mut ready = [0; 2];
     call!(pipe2(ready.as_mut_ptr(), libc::O_CLOEXEC));
@@ -330,12 +372,21 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
     }
     call!(write(ready[1], c"!".as_ptr().cast::<c_void>(), 1));
     let mut status = 0;
+    if let Some((errand, signals)) = signals {
+        errand.await_signal(signals);
+    }
     call!(waitpid(child as i32, &mut status, 0));
     if bridge != 0 {
         netlink(vec![Message::link(19, 0, Some(false)).attribute(3, cable_of(child).as_bytes())]);
     }
+    if let Some(errand) = errand {
+        errand.end();
+    }
     for (directory, _) in cgroups.iter().rev() {
         call!(rmdir(text(&[directory]).as_ptr()));
+    }
+    if let Some(errand) = errand {
+        errand.tear_up();
     }
     libc::WEXITSTATUS(status)
 }

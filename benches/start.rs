@@ -182,6 +182,7 @@ fn starts(bench: &Bench, options: &Options) -> Outcome<Vec<Table>> {
         goals.row(&[&format!("{one} / {other}"), &wanted, &shown(cold_goal, &cold), &shown(hot_goal, &hot)]);
     };
     goal(&mut goals, "chapter 7, limits", "floor", Some(1.15), Some(1.15));
+    goal(&mut goals, "chapter 7, limits", "floor, all calls", Some(1.15), Some(1.15));
     goal(&mut goals, "chapter 7, limits", "bwrap", Some(1.0), Some(1.0));
     goal(&mut goals, "chapter 7, limits", "crun", Some(0.2), Some(0.333));
     goal(&mut goals, "chapter 7, limits", "runc", Some(0.1), None);
@@ -189,6 +190,7 @@ fn starts(bench: &Bench, options: &Options) -> Outcome<Vec<Table>> {
     goal(&mut goals, "chapter 7, limits, bridge", "chapter 7, limits", Some(1.4), Some(1.4));
     let (small, small_bridge) = ("chapter 7, limits, static", "chapter 7, limits, bridge, static");
     goal(&mut goals, small, "floor, static", Some(1.15), Some(1.15));
+    goal(&mut goals, small, "floor, all calls, static", Some(1.15), Some(1.15));
     goal(&mut goals, small, "bwrap", Some(1.0), Some(1.0));
     goal(&mut goals, small, "crun", Some(0.2), Some(0.333));
     goal(&mut goals, small, "runc", Some(0.1), None);

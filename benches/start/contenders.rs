@@ -131,14 +131,24 @@ impl Bench {
     }
 
     pub fn floor(&self, bridge: bool) -> Contender {
-        let (name, sets_up) = match bridge {
-            false => ("floor", "the calls of chapter 7, nothing else"),
-            true => ("floor, bridge", "and a cable to a bridge"),
+        self.floor_with("few", bridge)
+    }
+
+    fn floor_with(&self, calls: &str, bridge: bool) -> Contender {
+        let (name, sets_up) = match (calls, bridge) {
+            ("few", false) => ("floor", "the calls of chapter 7 that make the container"),
+            ("few", true) => ("floor, bridge", "and a cable to a bridge"),
+            _ => ("floor, all calls", "and those that look up, note and report"),
         };
         let cgroups: Vec<_> = self.cgroups.iter().map(|path| path.display().to_string()).collect();
         let bridge = if bridge { self.bridge } else { 0 };
         let (rootfs, scratch) = (self.rootfs.path().display(), self.scratch.display());
-        Contender::new(name, sets_up, FLOOR, &format!("{rootfs} {scratch} {bridge} {}", cgroups.join(" ")))
+        Contender::new(
+            name,
+            sets_up,
+            FLOOR,
+            &format!("{calls} {rootfs} {scratch} {bridge} {}", cgroups.join(" ")),
+        )
     }
 
     pub fn oci(&self, name: &'static str) -> Option<Contender> {
@@ -164,6 +174,7 @@ impl Bench {
             self.chapter(7, "chapter 7, limits", "and three limits", &format!("{none} {LIMITS}")),
             self.chapter(7, "chapter 7, limits, bridge", "and a cable to a bridge", LIMITS),
             self.floor(false),
+            self.floor_with("all", false),
             self.floor(true),
         ];
         // The same two as `just small` makes them: no loader, and a smaller C library.
@@ -180,6 +191,8 @@ impl Bench {
                     let name = format!("floor, {suffix}");
                     all.push(Contender { name, program: floor.clone(), ..self.floor(bridge) });
                 }
+                let name = "floor, all calls, static".to_string();
+                all.push(Contender { name, program: floor, ..self.floor_with("all", false) });
                 break;
             }
         }
