@@ -16,6 +16,7 @@ use cooperage::workshop::doctor;
 use cooperage::workshop::grade::compile;
 use cooperage::workshop::grade::tasks::{Exercise, Mutant, chapter_directory};
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use serde_json::Value;
 
 type Outcome = Result<(), Failed>;
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
         let trial = Trial::test("exercises", move || Err(reason.into())).with_ignored_flag(!required);
         return libtest_mimic::run(&arguments, vec![trial]).exit_code();
     }
+    // As under nohup(1), because graders are run so: what is judged must not be judged by the grader's own signals.
+    // SAFETY: no handler is installed.
+    let ignored = unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+    ignored.expect("SIGHUP can be ignored");
     libtest_mimic::run(&arguments, trials(&build())).exit_code()
 }
 

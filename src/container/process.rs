@@ -574,7 +574,7 @@ pub(super) fn block_signals() -> Result<SignalFd> {
 
 // ANCHOR: default-signals
 /// Gives every signal its default effect and lets all of them through: what a new program expects.
-fn default_signals() -> Result<()> {
+pub(crate) fn default_signals() -> Result<()> {
     const SIGNALS: libc::c_int = 64;
     // What the kernel takes: a handler (null is SIG_DFL), flags, a restorer and a mask. Not sigaction(3):
     // that one keeps two signals from us, for the use of threads.

@@ -429,6 +429,9 @@ impl Trial {
                 if libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }
+                // Whoever started the grader may ignore some, as nohup(1) does SIGHUP; and a shell that inherits
+                // that can set no trap for it.
+                crate::container::process::default_signals().map_err(|_| std::io::Error::last_os_error())?;
                 libc::setpgid(0, 0);
                 for &(from, to) in &leaks {
                     if libc::dup2(from, to) < 0 {
