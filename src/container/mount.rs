@@ -146,7 +146,7 @@ fn make_tmp(root: &NewRoot) -> Result<()> {
     set_mode(tmp, 0o1777)
 }
 
-fn set_mode(path: &Path, mode: u32) -> Result<()> {
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(Mode::from_bits_truncate(mode).bits()))
         .map_err(|error| Error::io("set the permissions", path, &error))
 }

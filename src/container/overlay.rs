@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::host::{self, Host};
 use super::ledger::{self, Leftover};
+use super::mount::set_mode;
 use super::root::NewRoot;
 use super::sys::{self, MsFlags};
 use crate::workshop::errors::{Advise, Error, Result};
@@ -58,7 +59,7 @@ impl Overlay {
         let why = "have room for a writable layer that vanishes with the container";
         sys::mount(why, Some(Path::new("tmpfs")), scratch, Some("tmpfs"), how, Some(b"mode=755"))?;
 
-        let root = make_directory(scratch.join("root"), 0o755)?;
+        let root = make_directory(scratch.join("root"))?;
         let (upper, work) = match &self.kept {
             Some(kept) => (kept.upper.clone(), kept.work.clone()),
             None => {
@@ -66,8 +67,9 @@ impl Overlay {
                 let mode = fs::metadata(&self.lower)
                     .map_err(|error| Error::io("look at the rootfs", &self.lower, &error))?
                     .mode();
-                let upper = make_directory(scratch.join("upper"), mode & 0o7777)?;
-                (upper, make_directory(scratch.join("work"), 0o755)?)
+                let upper = make_directory(scratch.join("upper"))?;
+                set_mode(&upper, mode & 0o7777)?; // mkdir(2) would ignore the set-group-ID bit
+                (upper, make_directory(scratch.join("work"))?)
             }
         };
 
@@ -134,14 +136,14 @@ impl Kept {
         name.push(format!(".work-{}", std::process::id()));
         let work = parent.join(name);
         host.note(&Leftover::Directory(work.clone()))?;
-        let work = make_directory(work, 0o755)?;
+        let work = make_directory(work)?;
         Ok(Kept { upper, work, _lock: lock })
     }
 }
 
-fn make_directory(path: PathBuf, mode: u32) -> Result<PathBuf> {
+fn make_directory(path: PathBuf) -> Result<PathBuf> {
     DirBuilder::new()
-        .mode(mode)
+        .mode(0o755)
         .create(&path)
         .map_err(|error| Error::io("make a directory for the overlay", &path, &error))?;
     Ok(path)

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("mounts_are_not_seen_outside", BOTH, mounts_are_not_seen_outside),
         Case::new("shared_propagation_is_cut", ROOT, shared_propagation_is_cut),
         Case::new("rootfs_is_never_written", BOTH, rootfs_is_never_written),
+        Case::new("root_has_the_mode_of_the_rootfs", BOTH, root_has_the_mode_of_the_rootfs),
         Case::new("old_root_is_out_of_reach", BOTH, old_root_is_out_of_reach),
         Case::new("what_a_program_expects_to_find", BOTH, what_a_program_expects_to_find),
         Case::new("sys_is_read_only", BOTH, sys_is_read_only),
@@ -106,6 +107,14 @@ fn rootfs_is_never_written(who: Who) {
             ),
             "root"
         );
+    }
+}
+
+fn root_has_the_mode_of_the_rootfs(who: Who) {
+    own_rootfs("/tmp/root", who);
+    for mode in [0o2775, 0o1755, 0o750] {
+        fs::set_permissions("/tmp/root", fs::Permissions::from_mode(mode)).expect("its mode can be set");
+        assert_eq!(says(3, who, &["--rootfs", "/tmp/root"], "stat -c %a /"), format!("{mode:o}\n"));
     }
 }
 
