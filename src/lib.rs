@@ -1,16 +1,16 @@
 //! The library behind the workbook *Cooperage*.
 //!
-//! [`container`] is what the reader builds: one file for each kernel feature, in the book's order.
-//! [`workshop`] is what it is built with: the command line, the narration, the errors, the root
-//! filesystem, the lab and the doctor.
+//! Three floors, each of which imports only what is below it:
 //!
-//! [`breakout`] attacks what was built.
+//! - [`workshop`] is what a container is built with: the command line, the root filesystem, the lab, the doctor;
+//! - [`container`] is what the reader builds: one file for each kernel feature, in the book's order;
+//! - [`told`] is what the reader is told: errors and narration.
 //!
 //! The plot, that is the order in which a container is put together, is not here: it stands in
 //! `chapters/NN-name/main.rs`.
 
-pub mod breakout;
 pub mod container;
+pub mod told;
 pub mod workshop;
 
 /// See Cargo.toml for the reason.

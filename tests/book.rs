@@ -19,12 +19,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use cooperage::workshop::chapters;
 use libtest_mimic::{Arguments, Failed, Trial};
 use page::Page;
 
 /// The crate's directory.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    support::repository()
 }
 
 /// The files below a directory whose names end so, sorted.
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         };
         trials.push(Trial::test(name, check));
     };
-    for chapter in 1..=7 {
+    for chapter in chapters::numbers() {
         if chapter > 1 {
             add(format!("made::difference_{chapter:02}"), Box::new(move || made::difference(chapter)));
         }

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use cooperage::breakout::cell::{Cell, Outcome};
-use cooperage::breakout::{ATTACKS, Attack, CHAPTERS, End, table};
+use breakout::cell::{Cell, Outcome};
+use breakout::{ATTACKS, Attack, CHAPTERS, End, table};
 use cooperage::workshop::doctor;
-use support::{Case, ROOT, ROOT_ITSELF, USER, snapshots};
+use support::{Case, ROOT, ROOT_ITSELF, USER, is_snapshot};
 
 fn main() -> std::process::ExitCode {
     support::on_the_machine(vec![
@@ -32,7 +32,7 @@ fn main() -> std::process::ExitCode {
 
 /// The program, which takes the chapters as they are built, as tests do everywhere.
 fn breakout(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_breakout"));
+    let mut command = Command::new(support::built().join("breakout"));
     command.args(arguments).env_remove("CARGO").env("NO_COLOR", "1").stdin(Stdio::null());
     command.output().expect("it starts")
 }
@@ -83,14 +83,13 @@ fn matrix(who: &str, cells: &[Cell]) {
         (false, true) => "-v2-delegated",
         (false, false) => "-v2",
     };
-    snapshots(&[]).bind(|| insta::assert_snapshot!(format!("breakouts-{who}{host}"), table::markdown(cells)));
+    is_snapshot(&format!("breakouts/{who}{host}"), &[], table::markdown(cells));
     if delegated {
         let about_limits = |cell: &&Cell| {
             ["fork-bomb", "memory-bomb", "cpu-hog", "cgroup-limit"].contains(&cell.attack.as_str())
         };
         let rows: Vec<Cell> = cells.iter().filter(about_limits).cloned().collect();
-        snapshots(&[])
-            .bind(|| insta::assert_snapshot!("breakouts-limits-v2-delegated", table::markdown(&rows)));
+        is_snapshot("breakouts/limits-v2-delegated", &[], table::markdown(&rows));
     }
 }
 
@@ -101,12 +100,12 @@ fn version_1() -> bool {
 fn rows_for_the_pages() {
     for chapter in 1..=CHAPTERS {
         let rows = table::chapter(root(), user(), chapter);
-        snapshots(&[]).bind(|| insta::assert_snapshot!(format!("breakouts-chapter{chapter:02}"), rows));
+        is_snapshot(&format!("breakouts/{chapter:02}"), &[], rows);
     }
 }
 
 fn what_the_appendix_shows() {
-    snapshots(&[]).bind(|| insta::assert_snapshot!("breakouts-attacks", table::attacks()));
+    is_snapshot("breakouts/attacks", &[], table::attacks());
     let mut shown = String::new();
     for line in ["chroot --chapter 1", "chroot --chapter 3", "hostname --chapter 3 --user", "hostname"] {
         let output = breakout(&line.split(' ').collect::<Vec<_>>());
@@ -114,7 +113,7 @@ fn what_the_appendix_shows() {
         shown +=
             &format!("$ cargo run --bin breakout -- {line}\n{}", String::from_utf8_lossy(&output.stdout));
     }
-    snapshots(&[]).bind(|| insta::assert_snapshot!("breakouts-shown", shown));
+    is_snapshot("breakouts/shown", &[], shown);
 }
 
 /// The chapter that is said to stop an attack does, and all after it; and before, it works.
@@ -203,7 +202,7 @@ impl Machine {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let device = |line: &str| line.split(':').next().unwrap_or_default().trim().to_string();
-        let built = Path::new(env!("CARGO_BIN_EXE_breakout")).parent().expect("it is in a directory");
+        let built = support::built();
         let mut files = Vec::new();
         let mut note = |path: PathBuf| {
             if let Ok(found) = fs::symlink_metadata(&path) {
@@ -235,7 +234,7 @@ impl Machine {
             .map(|name| read(&format!("/proc/sys/{name}")))
             .collect(),
             ipc: vec![
-                ours(read("/proc/sysvipc/shm"), &format!(" {} ", cooperage::breakout::victim::KEY)),
+                ours(read("/proc/sysvipc/shm"), &format!(" {} ", breakout::victim::KEY)),
                 ours(read("/proc/net/unix"), "@cooperage-canary"),
                 Path::new("/dev/shm/cooperage-canary").exists().to_string(),
             ],

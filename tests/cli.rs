@@ -1,6 +1,7 @@
 //! The command line, as far as it needs no lab: what --help says, and what bad arguments get.
 
 use assert_cmd::cargo::cargo_bin_cmd;
+use cooperage::workshop::chapters;
 
 fn help(mut command: assert_cmd::Command) -> String {
     let output = command.arg("--help").env("COLUMNS", "100").assert().success().get_output().clone();
@@ -10,21 +11,16 @@ fn help(mut command: assert_cmd::Command) -> String {
 
 #[test]
 fn every_chapter_has_its_options_and_those_before() {
+    let mut programs: Vec<String> = chapters::numbers().map(|number| format!("chapter{number:02}")).collect();
+    programs.extend(["doctor", "lab"].map(str::to_string));
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("snapshots");
+    settings.set_snapshot_path("snapshots/help");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.bind(|| {
-        insta::assert_snapshot!("help-chapter01", help(cargo_bin_cmd!("chapter01")));
-        insta::assert_snapshot!("help-chapter02", help(cargo_bin_cmd!("chapter02")));
-        insta::assert_snapshot!("help-chapter03", help(cargo_bin_cmd!("chapter03")));
-        insta::assert_snapshot!("help-chapter04", help(cargo_bin_cmd!("chapter04")));
-        insta::assert_snapshot!("help-chapter05", help(cargo_bin_cmd!("chapter05")));
-        insta::assert_snapshot!("help-chapter06", help(cargo_bin_cmd!("chapter06")));
-        insta::assert_snapshot!("help-chapter07", help(cargo_bin_cmd!("chapter07")));
-        insta::assert_snapshot!("help-doctor", help(cargo_bin_cmd!("doctor")));
-        insta::assert_snapshot!("help-lab", help(cargo_bin_cmd!("lab")));
-    });
+    for name in programs {
+        let command = assert_cmd::Command::cargo_bin(&name).expect("it was built");
+        settings.bind(|| insta::assert_snapshot!(name.as_str(), help(command)));
+    }
 }
 
 #[test]

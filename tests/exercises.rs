@@ -12,9 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
-use cooperage::workshop::doctor;
-use cooperage::workshop::grade::compile;
-use cooperage::workshop::grade::tasks::{Exercise, Mutant, chapter_directory};
+use cooperage::workshop::{chapters, doctor};
+use grade::compile;
+use grade::tasks::{Exercise, Mutant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde_json::Value;
@@ -23,7 +23,7 @@ type Outcome = Result<(), Failed>;
 
 /// The tasks that chapterNN itself does: its command line has their options, and the behaviour is the
 /// chapter's own.
-const CHAPTERS: [(u8, &[&str]); 7] = [
+const CHAPTERS: &[(u8, &[&str])] = &[
     (1, &["1.1", "1.2"]),
     (2, &["2.1", "2.2", "2.4"]),
     (3, &["3.1", "3.2", "3.3"]),
@@ -34,11 +34,11 @@ const CHAPTERS: [(u8, &[&str]); 7] = [
 ];
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    support::repository()
 }
 
 fn program(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_grade")).with_file_name(name)
+    support::built().join(name)
 }
 
 fn main() -> ExitCode {
@@ -62,10 +62,10 @@ fn main() -> ExitCode {
 /// The exercises of all chapters.
 fn exercises() -> Vec<Exercise> {
     let has = |chapter: &u8| {
-        chapter_directory(root(), *chapter).is_ok_and(|directory| directory.join("exercise.toml").is_file())
+        chapters::directory(root(), *chapter).is_ok_and(|directory| directory.join("exercise.toml").is_file())
     };
     let read = |chapter| Exercise::read(root(), chapter).unwrap_or_else(|error| panic!("{error}"));
-    (1..=7).filter(has).map(read).collect()
+    chapters::numbers().filter(has).map(read).collect()
 }
 
 fn mutant_name(chapter: u8, mutant: &Mutant) -> String {
@@ -113,7 +113,9 @@ fn programs() -> Vec<PathBuf> {
 
 fn trials(built: &BTreeMap<String, compile::Built>) -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("every_chapter_has_exercises", || must(exercises().len() == 7, "7 chapters")),
+        Trial::test("every_chapter_has_exercises", || {
+            must(exercises().len() == chapters::CHAPTERS.len(), "an exercise for each")
+        }),
         Trial::test("exercises_are_cut_from_the_solutions", exercises_are_cut_from_the_solutions),
         Trial::test("untouched_exercises_are_not_started", untouched_exercises_are_not_started),
         Trial::test("json_is_as_its_schema_says", json_is_as_its_schema_says),
@@ -150,7 +152,7 @@ fn trials(built: &BTreeMap<String, compile::Built>) -> Vec<Trial> {
 }
 
 fn grade(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_grade"))
+    Command::new(program("grade"))
         .args(args)
         .current_dir(root())
         .env("COOPERAGE_GRADE_SEED", "7")
@@ -245,10 +247,9 @@ fn wrong_answer(exercise: &Exercise, mutant: &Mutant, program: Option<compile::B
     let file = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let text = told(&report, &file, &format!("exercise{:02}", exercise.chapter));
     // A cable that leads nowhere and a relay that gives up: which of the two is noticed first differs.
-    let settings = support::snapshots(&[(r"nothing for N s|it was closed", "no answer")]);
-    let name = mutant_name(exercise.chapter, mutant);
-    settings
-        .bind(|| std::panic::catch_unwind(|| insta::assert_snapshot!(name.as_str(), text)))
+    let filters = [(r"nothing for N s|it was closed", "no answer")];
+    let name = format!("mutants/{:02}-{}", exercise.chapter, mutant.name);
+    std::panic::catch_unwind(|| support::is_snapshot(&name, &filters, &text))
         .map_err(|_| Failed::from(format!("another text:\n{text}")))
 }
 
@@ -309,11 +310,8 @@ fn other_program(path: &Path, program: compile::Built) -> Outcome {
 }
 
 fn exercises_are_cut_from_the_solutions() -> Outcome {
-    let output = Command::new(env!("CARGO_BIN_EXE_handout"))
-        .arg("--check")
-        .current_dir(root())
-        .output()
-        .expect("it starts");
+    let output =
+        Command::new(program("handout")).arg("--check").current_dir(root()).output().expect("it starts");
     must(output.status.success(), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -340,8 +338,7 @@ fn untouched_exercises_are_not_started() -> Outcome {
 }
 
 fn json_is_as_its_schema_says() -> Outcome {
-    let schema: Value =
-        serde_json::from_str(include_str!("../src/workshop/grade/schema.json")).expect("JSON");
+    let schema: Value = serde_json::from_str(include_str!("../crates/grade/src/schema.json")).expect("JSON");
     for report in [
         graded(1, &program("solution01"))?,
         graded(1, Path::new("/bin/true"))?,
@@ -522,7 +519,7 @@ fn a_class_is_graded_and_resumed() -> Outcome {
 fn students_edition_builds_and_grades() -> Outcome {
     let place = place();
     let student = place.path().join("student");
-    let output = Command::new(env!("CARGO_BIN_EXE_handout"))
+    let output = Command::new(program("handout"))
         .arg("--student")
         .arg(&student)
         .args(["--hide-library", "1,5,7"])

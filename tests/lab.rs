@@ -112,7 +112,7 @@ fn walk(directory: &Path, found: &mut dyn FnMut(&Path, bool)) {
 }
 
 fn lab(place: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    let mut command = Command::new(support::built().join("lab"));
     command.current_dir(place).stdin(Stdio::null());
     command
 }
@@ -129,7 +129,7 @@ fn sweep(place: &Path) {
 fn worst_inhabitant_is_not_noticed() {
     let place = place();
     sweep(place.path());
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = support::repository().join("src");
     let trees = [Path::new("/etc"), source.as_path()];
     let before = Machine::now(&trees);
     let Output { status, stdout, .. } =

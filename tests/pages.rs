@@ -5,10 +5,10 @@
 //!
 //!     INSTA_UPDATE=always cargo test --test pages page05
 //!
-//! read tests/snapshots/page05-NAME.snap, and include it in book/src/05-network.md:
+//! read tests/snapshots/pages/05-NAME.snap, and include it in book/src/05-network.md:
 //!
 //!     ```console
-//!     {{#include ../../tests/snapshots/page05-NAME.snap:4:}}
+//!     {{#include ../../tests/snapshots/pages/05-NAME.snap:4:}}
 //!     ```
 
 #![allow(clippy::panic)] // that is how a test fails
@@ -21,7 +21,7 @@ mod pages;
 use std::fs;
 use std::path::Path;
 
-use cooperage::workshop::grade::compile;
+use grade::compile;
 use libtest_mimic::Arguments;
 use pages::sessions;
 use support::Who;
@@ -48,7 +48,7 @@ fn play(_: Who) {
     let name = case.split("::").next().unwrap_or_default();
     let session = sessions().into_iter().find(|session| session.name() == name).expect("it was listed");
     if let Some(change) = session.change() {
-        support::snapshots(&[]).bind(|| insta::assert_snapshot!(format!("{name}-change"), change));
+        support::is_snapshot(&format!("{}-change", session.snapshot()), &[], change);
     }
     session.play();
 }
@@ -56,7 +56,7 @@ fn play(_: Who) {
 /// Builds the programs of the sessions in which something is broken, as far as they will run.
 fn build_the_broken(sessions: &[Session]) {
     let arguments = Arguments::from_args();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = support::repository();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken");
     let mut files = Vec::new();
     for session in sessions {
@@ -83,10 +83,8 @@ fn build_the_broken(sessions: &[Session]) {
 
 /// Is this program at least as new as the other? All of the crate's are built anew when its library changes.
 fn is_newer(name: &str, other: &str) -> bool {
-    let built = Path::new(env!("CARGO_BIN_EXE_lab"));
+    let built = support::built();
     let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
-    let program = built.ancestors().nth(2).map(|target| target.join("debug").join(name));
-    program
-        .and_then(|program| time(&program))
-        .is_some_and(|when| Some(when) >= time(&built.with_file_name(other)))
+    let program = built.parent().map(|target| target.join("debug").join(name));
+    program.and_then(|program| time(&program)).is_some_and(|when| Some(when) >= time(&built.join(other)))
 }

@@ -10,8 +10,8 @@ use cooperage::container::host::Host;
 use cooperage::container::process::{self, Status};
 use cooperage::container::sys::CloneFlags;
 use cooperage::container::{pid, root};
+use cooperage::told::errors::Result;
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::Result;
 use cooperage::workshop::rootfs::Rootfs;
 
 /// Run a command that sees no process but its own.

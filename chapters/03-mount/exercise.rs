@@ -23,8 +23,8 @@ use cooperage::container::overlay::Overlay;
 use cooperage::container::process::{self, Status};
 use cooperage::container::root::{NewRoot, Place};
 use cooperage::container::sys::{self, CloneFlags, MntFlags, MsFlags};
+use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::{Error, Result};
 use cooperage::workshop::rootfs::Rootfs;
 use nix::fcntl::AT_FDCWD;
 

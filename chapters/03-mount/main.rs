@@ -11,8 +11,8 @@ use cooperage::container::overlay::Overlay;
 use cooperage::container::process::{self, Status};
 use cooperage::container::sys::CloneFlags;
 use cooperage::container::{mount, root};
+use cooperage::told::errors::Result;
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::Result;
 use cooperage::workshop::rootfs::Rootfs;
 
 /// Run a command with file systems of its own.

@@ -21,8 +21,8 @@ use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, CloneFlags, MsFlags};
 use cooperage::container::uts::Hostname;
 use cooperage::container::{mount, root};
+use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::{Error, Result};
 use cooperage::workshop::rootfs::Rootfs;
 use nix::unistd::Pid;
 

@@ -12,8 +12,8 @@ use cooperage::container::overlay::Overlay;
 use cooperage::container::process::{self, Status};
 use cooperage::container::sys::CloneFlags;
 use cooperage::container::{ipc, mount, root, uts};
+use cooperage::told::errors::Result;
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::Result;
 use cooperage::workshop::rootfs::Rootfs;
 
 /// Run a command with a network of its own.

@@ -25,8 +25,8 @@ use cooperage::container::overlay::Overlay;
 use cooperage::container::process::{self, Status};
 use cooperage::container::sys::{self, CloneFlags};
 use cooperage::container::{ipc, mount, root, uts};
+use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::cli;
-use cooperage::workshop::errors::{Error, Result};
 use cooperage::workshop::rootfs::Rootfs;
 
 /// Run a command that cannot use more than it is given, and tell what it used.

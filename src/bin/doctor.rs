@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use cooperage::told::errors::Result;
 use cooperage::workshop::doctor;
-use cooperage::workshop::errors::Result;
 
 /// Tries everything that the chapters need, and says what to do where it does not work.
 /// Exit status 0 if all of it works for this user, 1 if not.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cooperage::told::explain;
+use cooperage::workshop::cli;
 use cooperage::workshop::lab::{self, Layout, Options};
-use cooperage::workshop::{cli, explain};
 
 /// A shell on a throw-away host. This machine's files are there, read-only; the working directory is
 /// writable; nothing else that is done in it can be seen from outside or outlives it.

@@ -7,7 +7,7 @@ use nix::unistd::{getegid, geteuid};
 
 use super::ledger::{self, Ledger, Leftover};
 use super::sys::{self, CloneFlags};
-use crate::workshop::errors::{Advise, Error, Result, user_namespace_remedy};
+use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// The host, and what this runtime owes it.
 pub struct Host {

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::process::{self, Parent, Status};
 use super::sys;
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 // ANCHOR: init-run
 /// Starts the command as a child, by `become_command`; then reaps, forwards and waits. Ends with the

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::pid::PROC_FLAGS;
 use super::root::NewRoot;
 use super::sys;
-use crate::workshop::errors::Result;
+use crate::told::errors::Result;
 
 // ANCHOR: mount-mqueue
 /// Makes the POSIX message queues of this namespace visible as files. See mq_overview(7).

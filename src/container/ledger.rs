@@ -18,8 +18,8 @@ use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 
 use super::{cgroup, network, pid};
-use crate::workshop::errors::{Error, Result};
-use crate::workshop::explain;
+use crate::told::errors::{Error, Result};
+use crate::told::explain;
 
 /// The lock for opening and sweeping pages.
 pub(super) const LEDGER: &str = "lock";

@@ -27,10 +27,8 @@ pub mod ipc;
 pub mod uts;
 
 // Chapter 5
-pub mod address;
-pub mod nat;
-pub mod netlink;
-pub mod network;
+pub mod net;
+pub use net::{address, nat, netlink, network};
 
 // Chapter 6
 pub mod cgroup;

@@ -12,7 +12,7 @@ use super::host;
 use super::pid::{PROC_FLAGS, PROC_REMEDY};
 use super::root::NewRoot;
 use super::sys::{self, MsFlags};
-use crate::workshop::errors::{Advise, Error, Result};
+use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: make-private
 /// Cuts the tie between this mount namespace and the one that it was copied from.

@@ -19,7 +19,7 @@ use super::ledger::{self, Leftover};
 use super::mount::set_mode;
 use super::root::NewRoot;
 use super::sys::{self, MsFlags};
-use crate::workshop::errors::{Advise, Error, Result};
+use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: overlay
 /// The layers of a container's root.

@@ -13,7 +13,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use super::host::Host;
 use super::ledger::Leftover;
 use super::sys;
-use crate::workshop::errors::{Advise, Error, Result};
+use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: proc-flags
 /// What a mounted /proc should not do: run programs, honour setuid bits, hold devices.

@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sys::{self, CloneFlags};
 use super::terminal::Terminal;
-use crate::workshop::errors::{self, Error, Result};
-use crate::workshop::explain;
+use crate::told::errors::{self, Error, Result};
+use crate::told::explain;
 
 /// Where a command is looked for, inside. Docker's default.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -574,7 +574,7 @@ pub(super) fn block_signals() -> Result<SignalFd> {
 
 // ANCHOR: default-signals
 /// Gives every signal its default effect and lets all of them through: what a new program expects.
-pub(crate) fn default_signals() -> Result<()> {
+pub fn default_signals() -> Result<()> {
     const SIGNALS: libc::c_int = 64;
     // What the kernel takes: a handler (null is SIG_DFL), flags, a restorer and a mask. Not sigaction(3):
     // that one keeps two signals from us, for the use of threads.

@@ -12,7 +12,7 @@ use nix::mount::MntFlags;
 use nix::sys::stat::Mode;
 
 use super::sys;
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 // ANCHOR: chroot-into
 /// Chapter 1: changes the root directory of this process, and goes there.

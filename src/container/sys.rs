@@ -20,8 +20,8 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::Pid;
 
-use crate::workshop::errors::{Error, Result};
-use crate::workshop::explain::{self, quote};
+use crate::told::errors::{Error, Result};
+use crate::told::explain::{self, quote};
 
 fn path(path: &Path) -> String {
     quote(path.as_os_str().as_bytes())

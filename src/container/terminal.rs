@@ -10,7 +10,7 @@ use std::io::{IsTerminal, stdin, stdout};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgrp, getpid, setpgid, tcgetpgrp, tcsetpgrp};
 
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 /// A terminal that was ours to hand on.
 pub struct Terminal {

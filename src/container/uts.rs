@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::root::NewRoot;
 use super::sys;
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 /// Where a container without a network has its own name: Debian's convention for /etc/hosts.
 pub const NO_NETWORK: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);

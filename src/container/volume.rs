@@ -8,7 +8,7 @@ use nix::fcntl::AT_FDCWD;
 
 use super::root::NewRoot;
 use super::sys;
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 /// `SOURCE:TARGET[:ro]`, as Docker writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::errors::Result;
-use super::explain;
 use crate::container::cgroup::{Cpus, Limits, Memory, WriteRate, limits};
 use crate::container::network;
 use crate::container::process::Status;
 use crate::container::uts::Hostname;
 use crate::container::volume::Volume;
+use crate::told::errors::Result;
+use crate::told::explain;
 
 // ANCHOR: common-options
 /// Chapter 1: what runs, and in which root filesystem.

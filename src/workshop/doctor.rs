@@ -22,7 +22,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Gid, Uid, fork, getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use super::errors::{Advise, Error, Result, user_namespace_remedy};
+use super::chapters::{self, CHAPTERS};
 use super::lab;
 use super::rootfs::Rootfs;
 use crate::container::address::{self, CANDIDATES};
@@ -35,9 +35,7 @@ use crate::container::pid::PROC_FLAGS;
 use crate::container::process::Status;
 use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::{mount, nat, root};
-
-/// The chapters that this version of the workbook has.
-pub const CHAPTERS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
+use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// Who can't go without a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,20 +51,18 @@ pub struct Feature {
     pub name: &'static str,
     /// What people call it.
     pub what: &'static str,
-    /// The chapters that use it.
-    pub chapters: &'static [u8],
     need: Need,
     probe: fn() -> Result<String>,
 }
 
 impl Feature {
-    const fn new(
-        name: &'static str,
-        what: &'static str,
-        chapters: &'static [u8],
-        probe: fn() -> Result<String>,
-    ) -> Self {
-        Feature { name, what, chapters, need: Need::Everyone, probe }
+    const fn new(name: &'static str, what: &'static str, probe: fn() -> Result<String>) -> Self {
+        Feature { name, what, need: Need::Everyone, probe }
+    }
+
+    /// The chapters that use it.
+    pub fn chapters(&self) -> Vec<u8> {
+        CHAPTERS.iter().filter(|chapter| chapter.needs(self.name)).map(|chapter| chapter.number).collect()
     }
 
     /// The chapters go without, or it is for later ones, or for the tests.
@@ -93,49 +89,45 @@ impl Feature {
     }
 }
 
-const ALL: &[u8] = &CHAPTERS;
-const NONE: &[u8] = &[];
-
 /// Everything that the doctor knows how to try, in the order of the book.
 pub const FEATURES: &[Feature] = &[
-    Feature::new("kernel", "Linux 5.12 or newer", ALL, kernel),
-    Feature::new("user-namespace", "user namespaces for ordinary users", ALL, user_namespace)
-        .for_ordinary_users(),
-    Feature::new("capabilities", "the capabilities of root", ALL, capabilities),
-    Feature::new("rootfs", "root filesystem of this machine's programs", ALL, rootfs),
-    Feature::new("chroot", "chroot", &[1], chroot),
-    Feature::new("close-range", "close_range", ALL, close_range),
-    Feature::new("pid-namespace", "PID namespace", &[2, 3, 4, 5, 6, 7], pid_namespace),
-    Feature::new("proc", "its own /proc", &[2, 3, 4, 5, 6, 7], proc),
-    Feature::new("mount-namespace", "mount namespace", &[3, 4, 5, 6, 7], mount_namespace),
-    Feature::new("mount-api", "open_tree, move_mount, mount_setattr", &[3, 4, 5, 6, 7], mount_api),
-    Feature::new("openat2", "openat2", &[3, 4, 5, 6, 7], openat2),
-    Feature::new("overlay", "overlay filesystem", &[3, 4, 5, 6, 7], overlay),
-    Feature::new("pivot-root", "pivot_root", &[3, 4, 5, 6, 7], pivot_root),
-    Feature::new("devices", "device nodes in /dev", &[3, 4, 5, 6, 7], devices),
-    Feature::new("devpts", "terminals of its own", &[3, 4, 5, 6, 7], devpts),
-    Feature::new("uts-namespace", "UTS namespace", &[4, 5, 6, 7], uts_namespace),
-    Feature::new("ipc-namespace", "IPC namespace, message queues", &[4, 5, 6, 7], ipc_namespace),
-    Feature::new("network-namespace", "network namespace", &[5, 6, 7], network_namespace),
-    Feature::new("bridge", "bridge", &[5, 6, 7], bridge),
-    Feature::new("veth", "veth pair", &[5, 6, 7], veth),
-    Feature::new("nft", "nftables, for NAT", &[5], nft).optional(),
-    Feature::new("upstream", "a way out of this machine, for NAT", &[5], upstream).optional(),
-    Feature::new("ip-forward", "packets are handed on, for NAT", &[5], ip_forward).optional(),
-    Feature::new("cgroup-namespace", "cgroup namespace", &[6, 7], cgroup_namespace),
-    Feature::new("cgroups", "cgroups", &[6], cgroups),
-    Feature::new("cgroup-v1", "cgroups version 1", NONE, cgroup_v1).optional(),
-    Feature::new("cgroup-v2", "cgroups version 2 with controllers", NONE, cgroup_v2).optional(),
-    Feature::new("cgroup-memory", "limit of memory", &[6], cgroup_memory),
-    Feature::new("cgroup-cpu", "limit of processor time", &[6], cgroup_cpu),
-    Feature::new("cgroup-pids", "limit of processes", &[6], cgroup_pids),
-    Feature::new("cgroup-freezer", "freezer", NONE, cgroup_freezer).optional(),
-    Feature::new("pidfd", "pidfd", NONE, pidfd).optional(),
-    Feature::new("seccomp", "seccomp filters", &[9], seccomp).optional(),
-    Feature::new("lab", "the lab", NONE, the_lab).optional(),
-    Feature::new("strace", "strace, for the tests", NONE, strace).optional(),
-    Feature::new("busybox", "busybox, for a smaller root filesystem", NONE, busybox).optional(),
-    Feature::new("bare-host", "not in another container", NONE, bare_host).optional(),
+    Feature::new("kernel", "Linux 5.12 or newer", kernel),
+    Feature::new("user-namespace", "user namespaces for ordinary users", user_namespace).for_ordinary_users(),
+    Feature::new("capabilities", "the capabilities of root", capabilities),
+    Feature::new("rootfs", "root filesystem of this machine's programs", rootfs),
+    Feature::new("chroot", "chroot", chroot),
+    Feature::new("close-range", "close_range", close_range),
+    Feature::new("pid-namespace", "PID namespace", pid_namespace),
+    Feature::new("proc", "its own /proc", proc),
+    Feature::new("mount-namespace", "mount namespace", mount_namespace),
+    Feature::new("mount-api", "open_tree, move_mount, mount_setattr", mount_api),
+    Feature::new("openat2", "openat2", openat2),
+    Feature::new("overlay", "overlay filesystem", overlay),
+    Feature::new("pivot-root", "pivot_root", pivot_root),
+    Feature::new("devices", "device nodes in /dev", devices),
+    Feature::new("devpts", "terminals of its own", devpts),
+    Feature::new("uts-namespace", "UTS namespace", uts_namespace),
+    Feature::new("ipc-namespace", "IPC namespace, message queues", ipc_namespace),
+    Feature::new("network-namespace", "network namespace", network_namespace),
+    Feature::new("bridge", "bridge", bridge),
+    Feature::new("veth", "veth pair", veth),
+    Feature::new("nft", "nftables, for NAT", nft).optional(),
+    Feature::new("upstream", "a way out of this machine, for NAT", upstream).optional(),
+    Feature::new("ip-forward", "packets are handed on, for NAT", ip_forward).optional(),
+    Feature::new("cgroup-namespace", "cgroup namespace", cgroup_namespace),
+    Feature::new("cgroups", "cgroups", cgroups),
+    Feature::new("cgroup-v1", "cgroups version 1", cgroup_v1).optional(),
+    Feature::new("cgroup-v2", "cgroups version 2 with controllers", cgroup_v2).optional(),
+    Feature::new("cgroup-memory", "limit of memory", cgroup_memory),
+    Feature::new("cgroup-cpu", "limit of processor time", cgroup_cpu),
+    Feature::new("cgroup-pids", "limit of processes", cgroup_pids),
+    Feature::new("cgroup-freezer", "freezer", cgroup_freezer).optional(),
+    Feature::new("pidfd", "pidfd", pidfd).optional(),
+    Feature::new("seccomp", "seccomp filters", seccomp).optional(),
+    Feature::new("lab", "the lab", the_lab).optional(),
+    Feature::new("strace", "strace, for the tests", strace).optional(),
+    Feature::new("busybox", "busybox, for a smaller root filesystem", busybox).optional(),
+    Feature::new("bare-host", "not in another container", bare_host).optional(),
 ];
 
 /// Tries one feature. The error says what is missing and what to do about it.
@@ -157,7 +149,7 @@ pub struct Finding {
     pub name: String,
     /// Does it work?
     pub ok: bool,
-    /// Does this user need it for chapters 1 to 7?
+    /// Does this user need it for the chapters that use it?
     pub required: bool,
     /// The chapters that use it.
     pub chapters: Vec<u8>,
@@ -175,7 +167,7 @@ impl Finding {
             name: feature.name.to_string(),
             ok: result.is_ok(),
             required: feature.required(),
-            chapters: feature.chapters.to_vec(),
+            chapters: feature.chapters(),
             detail: result.unwrap_or_else(|error| format!("can't {}: {}", error.step(), error.reason())),
             remedy,
         }
@@ -205,7 +197,7 @@ pub fn report() -> bool {
             (false, true) => "no".red().bold(),
             (false, false) => "no".yellow(),
         };
-        let need = match (feature.chapters, found.required) {
+        let need = match (found.chapters.as_slice(), found.required) {
             ([], _) => String::new(),
             (chapters, true) => in_words(chapters),
             (chapters, false) => format!("({})", in_words(chapters)),
@@ -217,14 +209,14 @@ pub fn report() -> bool {
         }
         findings.push(found);
     }
-    say("The numbers are the chapters that need it; (in brackets) they go without, or come later.");
+    say("The numbers are the chapters that need it; (in brackets) they go without.");
     let not_ready = not_ready(&findings);
-    let ready: Vec<u8> = CHAPTERS.into_iter().filter(|chapter| !not_ready.contains(chapter)).collect();
+    let ready: Vec<u8> = chapters::numbers().filter(|chapter| !not_ready.contains(chapter)).collect();
     say("");
     let verdict = match (ready.is_empty(), not_ready.is_empty()) {
-        (_, true) => format!("ready for {}", chapters(&ready)).green(),
+        (_, true) => format!("ready for {}", named(&ready)).green(),
         (true, _) => "not ready for any chapter: see the remedies above".red(),
-        _ => format!("ready for {}, not for {}", chapters(&ready), chapters(&not_ready)).red(),
+        _ => format!("ready for {}, not for {}", named(&ready), named(&not_ready)).red(),
     };
     say(&verdict.bold().to_string());
     not_ready.is_empty()
@@ -235,10 +227,10 @@ fn not_ready(findings: &[Finding]) -> Vec<u8> {
     let lacking = |chapter: &u8| {
         findings.iter().any(|found| !found.ok && found.required && found.chapters.contains(chapter))
     };
-    CHAPTERS.into_iter().filter(lacking).collect()
+    chapters::numbers().filter(lacking).collect()
 }
 
-fn chapters(numbers: &[u8]) -> String {
+fn named(numbers: &[u8]) -> String {
     let noun = if numbers.len() == 1 { "chapter" } else { "chapters" };
     format!("{noun} {}", in_words(numbers))
 }
@@ -878,7 +870,7 @@ mod tests {
 
     #[test]
     fn chapters_in_words() {
-        assert_eq!(in_words(&CHAPTERS), "1 to 7");
+        assert_eq!(in_words(&[1, 2, 3, 4, 5, 6, 7]), "1 to 7");
         assert_eq!(in_words(&[1, 2, 3, 5, 6]), "1 to 3, 5, 6");
         assert_eq!(in_words(&[6]), "6");
         assert_eq!(in_words(&[]), "");

@@ -40,8 +40,6 @@ use nix::mount::MntFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 
-use super::errors::{self, Advise, Error, Result};
-use super::explain;
 use crate::container::cgroup::v2::V2;
 use crate::container::cgroup::{self, Mount};
 use crate::container::host::{self, Host};
@@ -51,6 +49,8 @@ use crate::container::pid::PROC_FLAGS;
 use crate::container::process::{self, Status};
 use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::{init, mount, uts};
+use crate::told::errors::{self, Advise, Error, Result};
+use crate::told::explain;
 
 /// The variable that tells a program that it runs in the lab.
 pub const VARIABLE: &str = "COOPERAGE_LAB";

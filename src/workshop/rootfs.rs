@@ -39,8 +39,9 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use super::errors::{Error, Result};
-use super::{explain, witness};
+use super::witness;
+use crate::told::errors::{Error, Result};
+use crate::told::explain;
 
 /// The programs that are taken from the machine, where it has them, when there is no static busybox: shells,
 /// files, text, a shell's small tools, users, processes, what the kernel's side takes (mounts, namespaces,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use cooperage::workshop::grade::tasks::Exercise;
+use cooperage::workshop::chapters;
+use grade::tasks::Exercise;
 
 use super::page::{self, Page, resolve, source_directory};
 use super::{files_below, root};
@@ -182,8 +183,10 @@ pub fn links(page: &Page) {
 fn programs() -> &'static BTreeMap<String, BTreeSet<String>> {
     static PROGRAMS: OnceLock<BTreeMap<String, BTreeSet<String>>> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
-        let manifest: toml::Table = toml::from_str(&read(&root().join("Cargo.toml"))).expect("TOML");
-        let bins = manifest["bin"].as_array().expect("a list").iter();
+        let manifests = ["Cargo.toml", "crates/grade/Cargo.toml", "crates/breakout/Cargo.toml"];
+        let tables =
+            manifests.map(|name| -> toml::Table { toml::from_str(&read(&root().join(name))).expect("TOML") });
+        let bins = tables.iter().flat_map(|table| table["bin"].as_array().expect("a list"));
         let names = bins.map(|bin| bin["name"].as_str().expect("a name").to_string());
         names.map(|name| (name.clone(), options(&name, &[]))).collect()
     })
@@ -191,7 +194,7 @@ fn programs() -> &'static BTreeMap<String, BTreeSet<String>> {
 
 /// The options that a program's --help names, and those of its subcommands.
 fn options(name: &str, subcommand: &[&str]) -> BTreeSet<String> {
-    let program = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name(name);
+    let program = crate::support::built().join(name);
     let output = Command::new(&program).args(subcommand).arg("--help").output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -260,7 +263,7 @@ pub fn names(page: &Page) {
 
 fn all_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for directory in ["src", "chapters", "tests", "book", "benches", ".ci"] {
+    for directory in ["src", "crates", "chapters", "tests", "book", "benches", ".ci"] {
         for extension in ["rs", "toml", "md", "snap", "sh", "js", "css", "svg", "json", "py", "mjs"] {
             files.extend(files_below(&root().join(directory), extension));
         }
@@ -279,7 +282,7 @@ fn file_fault(word: &str, files: &[PathBuf]) -> Option<String> {
     if placeholder || word.contains(char::is_whitespace) || word.contains("::") {
         return None;
     }
-    let ours = ["src/", "chapters/", "tests/", "book/", "benches/", ".ci/"];
+    let ours = ["src/", "crates/", "chapters/", "tests/", "book/", "benches/", ".ci/"];
     if ours.iter().any(|directory| word.starts_with(directory)) {
         return (!root().join(word).exists()).then(|| format!("`{word}`: there is no such file"));
     }
@@ -376,7 +379,7 @@ fn tasks() -> &'static BTreeSet<String> {
     static TASKS: OnceLock<BTreeSet<String>> = OnceLock::new();
     TASKS.get_or_init(|| {
         let read = |chapter| Exercise::read(root(), chapter).unwrap_or_else(|error| panic!("{error}"));
-        (1..=7).flat_map(|chapter| read(chapter).tasks).map(|task| task.id).collect()
+        chapters::numbers().flat_map(|chapter| read(chapter).tasks).map(|task| task.id).collect()
     })
 }
 
@@ -454,23 +457,19 @@ pub fn amounts(page: &Page) {
     at_least(part("Run it", "```console"), 1, "outputs in \"Run it\"");
     at_least(part("Break it", "```console"), 1, "outputs in \"Break it\"");
     at_least(
-        part("Break it", &format!("breakouts-chapter{chapter:02}.snap")),
+        part("Break it", &format!("breakouts/{chapter:02}.snap")),
         1,
         "tables of breakouts in \"Break it\"",
     );
     at_least(
-        part("Exercises", &format!("page-exercises-{chapter:02}.snap")),
+        part("Exercises", &format!("exercises/{chapter:02}.snap")),
         1,
         "lists of the tasks in \"Exercises\"",
     );
     at_least(part("Further reading", "https://"), 2, "links in \"Further reading\"");
     if chapter > 1 {
         let title = format!("What changed since chapter {}", chapter - 1);
-        at_least(
-            part(&title, &format!("page-diff-{chapter:02}.snap")),
-            1,
-            "differences from the last chapter",
-        );
+        at_least(part(&title, &format!("diff/{chapter:02}.snap")), 1, "differences from the last chapter");
     }
     let words = page.words();
     faults.unless((2500..=5000).contains(&words), || format!("it has {words} words, not 2,500 to 5,000"));
@@ -526,19 +525,19 @@ pub fn snapshots_are_made_and_shown(sessions: &[crate::support::session::Session
                 faults.unless(include.file.starts_with("tests/snapshots"), || {
                     format!("{name}: {}", include.written)
                 });
-                shown.extend(include.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+                shown.insert(snapshot_name(&include.file));
             }
         }
     }
     let mut made: BTreeSet<String> = BTreeSet::new();
     for session in sessions {
-        made.insert(session.name().to_string());
-        made.extend(session.change().map(|_| format!("{}-change", session.name())));
+        made.insert(session.snapshot());
+        made.extend(session.change().map(|_| format!("{}-change", session.snapshot())));
     }
-    made.extend((2..=7).map(|chapter| format!("page-diff-{chapter:02}")));
-    made.extend((1..=7).map(|chapter| format!("page-exercises-{chapter:02}")));
-    made.insert("page-system-calls".into());
-    made.extend(super::pages::others().iter().map(|case| case.name.to_string()));
+    made.extend(chapters::from(2).map(|chapter| format!("diff/{chapter:02}")));
+    made.extend(chapters::numbers().map(|chapter| format!("exercises/{chapter:02}")));
+    made.insert("pages/system-calls".into());
+    made.extend(super::pages::others().iter().map(|case| case.name.replacen("page-", "pages/", 1)));
     for name in &made {
         faults.unless(shown.contains(name), || format!("no page shows {name}"));
     }
@@ -548,12 +547,19 @@ pub fn snapshots_are_made_and_shown(sessions: &[crate::support::session::Session
         faults.unless(known, || format!("{name}.snap is shown, and no test makes it"));
     }
     for path in files_below(&root().join("tests/snapshots"), "snap") {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        faults.unless(!name.starts_with("page") || made.contains(&name), || {
+        let name = snapshot_name(path.strip_prefix(root()).unwrap_or(&path));
+        let for_pages = ["pages/", "diff/", "exercises/"].iter().any(|kind| name.starts_with(kind));
+        faults.unless(!for_pages || made.contains(&name), || {
             format!("tests/snapshots/{name}.snap is left over: no session makes it")
         });
     }
     faults.end();
+}
+
+/// `KIND/NAME` of a file in tests/snapshots/, as the tests call it.
+fn snapshot_name(file: &Path) -> String {
+    let below = file.strip_prefix("tests/snapshots").unwrap_or(file);
+    below.with_extension("").display().to_string()
 }
 
 /// The names that the other tests give to their snapshots, with `{}` where a part is computed.
@@ -561,9 +567,9 @@ fn snapshot_patterns() -> Vec<String> {
     let mut patterns = Vec::new();
     for path in files_below(&root().join("tests"), "rs") {
         for literal in read(&path).split('"') {
-            let is_name = |c: char| c.is_ascii_alphanumeric() || "-_{}:".contains(c);
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "-_/{}:".contains(c);
             let start: String = literal.chars().take_while(|c| *c != '{').collect();
-            if start.len() >= 4 && literal.contains('-') && literal.chars().all(is_name) {
+            if start.len() >= 4 && literal.contains('/') && literal.chars().all(is_name) {
                 patterns.push(literal.to_string());
             }
         }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
-use cooperage::workshop::grade::tasks::{Exercise, Task, chapter_directory};
+use cooperage::workshop::chapters;
+use grade::tasks::{Exercise, Task};
 
 use super::root;
-use crate::support::snapshots;
+use crate::support::is_snapshot;
 
 /// Compares a file with what it should be.
 fn is_made(name: &str, text: &str) {
-    let compare = || snapshots(&[]).bind(|| insta::assert_snapshot!(name.to_string(), text));
+    let compare = || is_snapshot(name, &[], text);
     if std::panic::catch_unwind(compare).is_err() {
         panic!(
             "{name}.snap is not what the sources say: `INSTA_UPDATE=always cargo test --test book made::` writes it"
@@ -20,25 +21,25 @@ fn is_made(name: &str, text: &str) {
 }
 
 fn read_main(chapter: u8) -> String {
-    let directory = chapter_directory(root(), chapter).expect("the chapter exists");
+    let directory = chapters::directory(root(), chapter).expect("the chapter exists");
     fs::read_to_string(directory.join("main.rs")).expect("readable")
 }
 
 fn main_name(chapter: u8) -> String {
-    let directory = chapter_directory(root(), chapter).expect("the chapter exists");
+    let directory = chapters::directory(root(), chapter).expect("the chapter exists");
     directory.strip_prefix(root()).expect("below it").join("main.rs").display().to_string()
 }
 
-/// `page-diff-05`: what chapter 5's main.rs has that chapter 4's has not.
+/// `diff/05`: what chapter 5's main.rs has that chapter 4's has not.
 pub fn difference(chapter: u8) {
     let (before, after) = (read_main(chapter - 1), read_main(chapter));
     let diff = similar::TextDiff::from_lines(&before, &after);
     let mut diff = diff.unified_diff();
     let text = diff.context_radius(3).header(&main_name(chapter - 1), &main_name(chapter)).to_string();
-    is_made(&format!("page-diff-{chapter:02}"), &text);
+    is_made(&format!("diff/{chapter:02}"), &text);
 }
 
-/// `page-exercises-05`: the tasks, each with what exercise.toml and its doc comment say.
+/// `exercises/05`: the tasks, each with what exercise.toml and its doc comment say.
 pub fn exercises(chapter: u8) {
     let exercise = Exercise::read(root(), chapter).unwrap_or_else(|error| panic!("{error}"));
     let source = fs::read_to_string(exercise.directory.join("exercise.rs")).expect("readable");
@@ -52,7 +53,7 @@ pub fn exercises(chapter: u8) {
     for task in &exercise.tasks {
         let _ = write!(text, "\n{}", task_text(task, &source));
     }
-    is_made(&format!("page-exercises-{chapter:02}"), &text);
+    is_made(&format!("exercises/{chapter:02}"), &text);
 }
 
 fn task_text(task: &Task, source: &str) -> String {
@@ -89,13 +90,13 @@ struct Row {
     why: String,
 }
 
-/// `page-system-calls`: every system call that the chapters make through the narration. Chapter and reason are those of
+/// `pages/system-calls`: every system call that the chapters make through the narration. Chapter and reason are those of
 /// the narration in which it is first told, and these are snapshots that are held against strace(1).
 pub fn system_calls() {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for chapter in 1..=7 {
+    for chapter in chapters::numbers() {
         for who in ["root", "user"] {
-            let file = root().join(format!("tests/snapshots/explain-chapter{chapter:02}-{who}.snap"));
+            let file = root().join(format!("tests/snapshots/explain/{chapter:02}-{who}.snap"));
             let text =
                 fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             for line in text.lines().filter(|line| line.starts_with('[')) {
@@ -123,7 +124,7 @@ pub fn system_calls() {
         let page = format!("https://man7.org/linux/man-pages/man2/{name}.2.html");
         let _ = writeln!(text, "| [{name}(2)]({page}) | {chapter} | {} |", row.why);
     }
-    is_made("page-system-calls", &text);
+    is_made("pages/system-calls", &text);
 }
 
 fn is_name(text: &str) -> bool {

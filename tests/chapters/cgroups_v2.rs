@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::cgroups::cgroups;
 use crate::support::run::{Ended, NOBODY, Running, chapter, children, eventually, program, run, says, sh};
-use crate::support::{ANOTHER_USER, Case, ROOT, ROOT_ITSELF, USER, Who, binary, snapshots};
+use crate::support::{ANOTHER_USER, Case, ROOT, ROOT_ITSELF, USER, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
     const V2: &[&str] = &["cgroup-v2", "cgroup-memory", "cgroup-cpu", "cgroup-pids"];
@@ -336,16 +336,16 @@ fn delegated(_: Who) {
 fn not_delegated(who: Who) {
     let shown = |name: &str, ended: &Ended| {
         assert_eq!((ended.status, ended.out.as_str()), (125, ""), "{name}: {}", ended.err);
-        snapshots(&[(r"cooperage-\d+", "cooperage-[pid]")]).bind(|| insta::assert_snapshot!(name, ended.err));
+        is_snapshot(name, &[(r"cooperage-\d+", "cooperage-[pid]")], &ended.err);
     };
     // Nobody's: as in a session of ssh(1).
     let ended = run(chapter(6, who).args(["--memory", "32m", "--", "echo", "it ran"]));
-    shown("error-cgroup-v2-not-delegated", &ended);
+    shown("errors/cgroup-v2-not-delegated", &ended);
     // The directory alone is the user's: others' processes in it can't be moved out of the way.
     let own = "/sys/fs/cgroup/half";
     host(&format!("mkdir {own}; cd {own}; chown {NOBODY}:{NOBODY} . cgroup.subtree_control"));
     let ended = run(user_in(own, 6).args(["--memory", "32m", "--", "echo", "it ran"]));
-    shown("error-cgroup-v2-internal-processes", &ended);
+    shown("errors/cgroup-v2-internal-processes", &ended);
     // Nothing is handed on to it from above.
     let own = "/sys/fs/cgroup/poor";
     host(&format!(
@@ -353,7 +353,7 @@ fn not_delegated(who: Who) {
          chown {NOBODY}:{NOBODY} . cgroup.procs cgroup.threads cgroup.subtree_control"
     ));
     let ended = run(user_in(&format!("{own}/below"), 6).args(["--memory", "32m", "--", "echo", "it ran"]));
-    shown("error-cgroup-v2-no-controller", &ended);
+    shown("errors/cgroup-v2-no-controller", &ended);
 }
 
 fn narration(who: Who) {
@@ -367,7 +367,7 @@ fn narration(who: Who) {
         let about = ["cgroup", "clone", "pids.max"];
         let lines: Vec<&str> =
             ended.err.lines().filter(|line| about.iter().any(|word| line.contains(word))).collect();
-        let settings = snapshots(&[
+        let filters = [
             (r"\[host \d+\] *", "[host]           "),
             (r"(clone3?\(.*\)) = \d+", "$1 = PID"),
             (r"cgroup=\d+", "cgroup=N"),
@@ -376,9 +376,7 @@ fn narration(who: Who) {
             (r"openat2\(\d+", "openat2(N"),
             (r"= \d+(  +find)", "= N$1"),
             (r" = (-1 \S+|\S+) {2,}", " = $1  "),
-        ]);
-        settings.bind(|| {
-            insta::assert_snapshot!(format!("explain-chapter{number:02}-v2"), lines.join("\n"));
-        });
+        ];
+        is_snapshot(&format!("explain/{number:02}-v2"), &filters, lines.join("\n"));
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::support::run::{Ended, Host, NOBODY, chapter, eventually, links, real_root, run};
-use crate::support::{BOTH, Case, ROOT, USER, Who, binary, snapshots};
+use crate::support::{BOTH, Case, ROOT, USER, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -36,12 +36,12 @@ pub fn cases() -> Vec<Case> {
 
 fn snapshot(name: &str, ended: &Ended, status: i32) {
     assert_eq!((ended.status, ended.out.as_str()), (status, ""), "{name}: {}", ended.err);
-    snapshots(&[
+    let filters = [
         (r"\[[a-z]+ \d+\]", "[pid]"),
         (r"cooperage-\d+", "cooperage-[pid]"),
         (r#""[^"]*/rootfs-\w+-[0-9a-f]+"#, "\"ROOTFS"),
-    ])
-    .bind(|| insta::assert_snapshot!(name, ended.err));
+    ];
+    is_snapshot(name, &filters, &ended.err);
 }
 
 fn errors_of_the_rootfs(who: Who) {
@@ -53,7 +53,7 @@ fn errors_of_the_rootfs(who: Who) {
             [("missing", "/tmp/nowhere"), ("empty", "/tmp/empty"), ("no-directory", "/tmp/file")]
         {
             let ended = run(chapter(number, who).args(["--rootfs", path, "--", "true"]));
-            snapshot(&format!("error-rootfs-{name}"), &ended, 125);
+            snapshot(&format!("errors/rootfs-{name}"), &ended, 125);
         }
     }
     if who == Who::User && real_root() {
@@ -61,7 +61,7 @@ fn errors_of_the_rootfs(who: Who) {
         fs::write("/tmp/closed/x", "").expect("writable");
         fs::set_permissions("/tmp/closed", Permissions::from_mode(0o700)).expect("root may");
         let ended = run(chapter(3, who).args(["--rootfs", "/tmp/closed", "--", "true"]));
-        snapshot("error-rootfs-unreadable", &ended, 125);
+        snapshot("errors/rootfs-unreadable", &ended, 125);
         fs::remove_dir_all("/tmp/closed").expect("removable");
     }
     Host::now().must_be(&before, "a bad rootfs");
@@ -72,9 +72,9 @@ fn errors_of_the_command(who: Who) {
     run(chapter(1, who).args(["--", "true"]));
     let before = Host::now();
     for number in 1..=7 {
-        snapshot("error-command-not-found", &run(chapter(number, who).args(["--", "no-such"])), 127);
-        snapshot("error-command-is-a-directory", &run(chapter(number, who).args(["--", "/etc"])), 126);
-        snapshot("error-command-has-no-name", &run(chapter(number, who).args(["--", ""])), 127);
+        snapshot("errors/command-not-found", &run(chapter(number, who).args(["--", "no-such"])), 127);
+        snapshot("errors/command-is-a-directory", &run(chapter(number, who).args(["--", "/etc"])), 126);
+        snapshot("errors/command-has-no-name", &run(chapter(number, who).args(["--", ""])), 127);
     }
     Host::now().must_be(&before, "a bad command");
 }
@@ -93,7 +93,7 @@ fn errors_of_options(who: Who) {
         ("stop-timeout", "--stop-timeout=soon"),
     ] {
         let ended = run(chapter(7, who).args([option, "--", "true"]));
-        snapshot(&format!("error-option-{name}"), &ended, 2);
+        snapshot(&format!("errors/option-{name}"), &ended, 2);
     }
 }
 
@@ -110,7 +110,7 @@ fn errors_of_missing_rights(who: Who) {
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set", without, "--inh-caps", without]);
         command.arg(binary(&format!("chapter{number:02}"), who)).args(["--", "true"]);
-        snapshot(&format!("error-no-right-{name}"), &run(&mut command), 125);
+        snapshot(&format!("errors/no-right-{name}"), &run(&mut command), 125);
         Host::now().must_be(&before, &format!("no right to {name}"));
     }
 }
@@ -146,7 +146,7 @@ fn errors_without_user_namespaces(who: Who) {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     };
-    snapshot("error-no-user-namespaces", &ended, 125);
+    snapshot("errors/no-user-namespaces", &ended, 125);
 }
 
 /// Makes every system call of the set-up fail in turn, by strace's fault injection, and looks at what is

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::run::{as_who, chapter, run};
-use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary, snapshots};
+use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary, compare_snapshot, snapshots};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -367,5 +367,5 @@ fn narration_snapshot(number: u32, who: Who) {
     }
     // The column of the reasons depends on the length of the numbers.
     settings.add_filter(r" = (-1 \S+|\S+) {2,}", " = $1  ");
-    settings.bind(|| insta::assert_snapshot!(format!("explain-chapter{number:02}-{user}"), lines.join("\n")));
+    compare_snapshot(settings, &format!("explain/{number:02}-{user}"), lines.join("\n"));
 }

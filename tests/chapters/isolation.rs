@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use crate::cgroups::is_v2;
 use crate::support::run::{KINDS, Running, eventually, namespaces, real_root, says, sh};
-use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, snapshots};
+use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, compare_snapshot, is_snapshot, snapshots};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -46,7 +46,7 @@ fn namespaces_of_each_chapter(who: Who) {
         assert_eq!(running.end().status, 0);
     }
     let table = table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    snapshots(&[]).bind(|| insta::assert_snapshot!(format!("namespaces-{}", suffix(who)), table));
+    is_snapshot(&format!("namespaces/{}", suffix(who)), &[], table);
 }
 
 /// What the witness sees: the same program, run in each chapter.
@@ -95,8 +95,8 @@ fn witness_of_each_chapter(who: Who) {
         let sees_cgroups =
             if number >= 6 { may_make_one } else { (3..5).contains(&number) && who == Who::User };
         let variant = if sees_cgroups && is_v2() { "-v2" } else { "" };
-        let name = format!("witness-chapter{number:02}-{}{variant}", suffix(who));
-        settings.bind(|| insta::assert_snapshot!(name, text));
+        let name = format!("witness/{number:02}-{}{variant}", suffix(who));
+        compare_snapshot(settings, &name, text);
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 
 use crate::support::run::{Host, NOBODY, Running, chapter, run, says, sh};
-use crate::support::{BOTH, Case, ROOT, Who, snapshots};
+use crate::support::{BOTH, Case, ROOT, Who, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -146,7 +146,7 @@ fn what_a_program_expects_to_find(who: Who) {
                   echo x > full 2>/dev/null || echo full is full; echo x > shm/x && cat shm/x; \
                   echo through fd | cat /dev/stdin; ls /proc/sys/kernel/ostype; mktemp >/dev/null && echo tmp is writable";
     let seen = says(3, who, &[], script);
-    snapshots(&[]).bind(|| insta::assert_snapshot!("what-a-program-expects-to-find", seen));
+    is_snapshot("mounts/what-a-program-expects-to-find", &[], &seen);
     for number in 4..=7 {
         let later = says(number, who, &[], script);
         assert_eq!(later, seen, "chapter {number}");

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::run::{chapter, run};
-use crate::support::{Case, ROOT, Who, binary, snapshots};
+use crate::support::{Case, ROOT, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
     vec![Case::new("page-other-system-calls", ROOT, other_system_calls).needs(&["strace"])]
@@ -75,5 +75,5 @@ fn other_system_calls(who: Who) {
         let page = format!("https://man7.org/linux/man-pages/man2/{page}.2.html");
         let _ = writeln!(text, "| [{name}(2)]({page}) | {} | {why} |", first + 1);
     }
-    snapshots(&[]).bind(|| insta::assert_snapshot!("page-other-system-calls", text));
+    is_snapshot("pages/other-system-calls", &[], text);
 }

@@ -171,13 +171,13 @@ fn in_lab(case: &Case, who: Who) -> Result<(), Failed> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut said = tempfile::tempfile().map_err(|error| error.to_string())?;
     let copy = || said.try_clone().map(Stdio::from).map_err(|error| error.to_string());
-    let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
+    let mut lab = Command::new(built().join("lab"))
         .args(case.lab)
         .arg("--")
         .arg(program)
         .env(CASE, label(case, who))
         .env("RUST_BACKTRACE", "0")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(repository())
         .stdin(Stdio::null())
         .stdout(copy()?)
         .stderr(copy()?)
@@ -214,10 +214,21 @@ fn inside(cases: &[Case], wanted: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Settings for a snapshot: in tests/snapshots/, named after the case, without the machine's own details.
+/// Compares `text` with the snapshot `KIND/NAME`, a file in the folder tests/snapshots/KIND/.
+pub fn is_snapshot(name: &str, filters: &[(&str, &str)], text: impl AsRef<str>) {
+    compare_snapshot(snapshots(filters), name, text);
+}
+
+/// Compares as [`is_snapshot`] does, with settings that [`snapshots`] has made.
+pub fn compare_snapshot(mut settings: insta::Settings, name: &str, text: impl AsRef<str>) {
+    let (kind, name) = name.split_once('/').expect("a snapshot is called KIND/NAME");
+    settings.set_snapshot_path(repository().join("tests/snapshots").join(kind));
+    settings.bind(|| insta::assert_snapshot!(name, text.as_ref()));
+}
+
+/// Settings for a snapshot: without the machine's own details, which the filters hide.
 pub fn snapshots(filters: &[(&str, &str)]) -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     for (pattern, replacement) in filters {
@@ -226,11 +237,22 @@ pub fn snapshots(filters: &[(&str, &str)]) -> insta::Settings {
     settings
 }
 
+/// The directory of the repository. A test may belong to a package below it.
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|directory| directory.join("Cargo.lock").is_file()).unwrap_or(package)
+}
+
+/// The directory of the programs that were built with this test, which is in `deps/` below it.
+pub fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("a test is a program");
+    test.ancestors().nth(2).expect("it is in target/debug/deps").to_path_buf()
+}
+
 /// Where the crate's programs are, as this user can reach them.
 pub fn binary(name: &str, who: Who) -> PathBuf {
-    let built = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name(name);
     match who {
-        Who::Root => built,
+        Who::Root => built().join(name),
         // The repository may be in a directory that only root may enter.
         Who::User => Path::new(run::USERS_VIEW).join(name),
     }

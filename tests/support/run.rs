@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-use super::{Who, binary};
+use super::{Who, binary, built};
 
 /// The directory of the programs, mounted a second time where everybody may go.
 pub const USERS_VIEW: &str = "/tmp/bin";
@@ -23,10 +23,9 @@ pub const NOBODY: u32 = 65534;
 pub fn prepare(who: Who) {
     assert!(Path::new("/run").exists() && std::env::var_os("COOPERAGE_LAB").is_some(), "this is not a lab");
     if who == Who::User {
-        let built = Path::new(env!("CARGO_BIN_EXE_lab"));
-        let built = built.parent().expect("a program is in a directory");
+        let built = built();
         fs::create_dir(USERS_VIEW).expect("the lab's /tmp is writable");
-        mount(Some(built), USERS_VIEW, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind mount");
+        mount(Some(&built), USERS_VIEW, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind mount");
     }
 }
 

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 
 use super::run::as_who;
-use super::{Case, Who, snapshots};
+use super::{Case, Who, built, is_snapshot, repository};
 
 /// What a page shows.
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ pub struct Broken {
 }
 
 impl Session {
-    /// The session whose output is `tests/snapshots/NAME.snap`. The names of chapter 5's begin with `page05-`.
+    /// A session. The names of chapter 5's begin with `page05-`.
     pub const fn new(name: &'static str, lines: &'static [&'static str]) -> Session {
         Session { name, lines, who: Who::Root, needs: &[], lab: &[], filters: &[], broken: None }
     }
@@ -89,6 +89,11 @@ impl Session {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The snapshot that its output is: that of `page05-first` is tests/snapshots/pages/05-first.snap.
+    pub fn snapshot(&self) -> String {
+        format!("pages/{}", self.name.trim_start_matches("page"))
     }
 
     /// As a case; `play` finds it again by its name.
@@ -188,15 +193,14 @@ impl Session {
         }
         let shown = screen.text();
         let shown = steady(&shown);
-        snapshots(self.filters).bind(|| insta::assert_snapshot!(self.name, shown));
+        is_snapshot(&self.snapshot(), self.filters, shown);
     }
 }
 
 /// The name of a chapter's main.rs, and its text.
 fn main_rs(chapter: u8) -> (String, String) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let directory =
-        cooperage::workshop::grade::tasks::chapter_directory(root, chapter).expect("the chapter exists");
+    let root = repository();
+    let directory = cooperage::workshop::chapters::directory(root, chapter).expect("the chapter exists");
     let path = directory.join("main.rs");
     let text = fs::read_to_string(&path).expect("readable");
     (path.strip_prefix(root).expect("below it").display().to_string(), text)
@@ -218,8 +222,8 @@ const FIRST_PID: u32 = 4200;
 
 /// Makes the lab look like the machine of a reader who has just cloned the crate.
 fn prepare(session: &Session) {
-    let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = Path::new(env!("CARGO_BIN_EXE_lab")).parent().expect("a program is in a directory");
+    let crate_directory = repository();
+    let built = built();
     let here = Path::new(HOME).join("cooperage");
     let bind = |from: &Path, to: &Path| {
         mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
@@ -233,7 +237,7 @@ fn prepare(session: &Session) {
     mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a tmpfs");
     fs::write(target.join("CACHEDIR.TAG"), "").expect("writable");
     fs::create_dir(target.join("debug")).expect("it is new");
-    bind(built, &target.join("debug"));
+    bind(&built, &target.join("debug"));
     if let Some(broken) = session.broken {
         // The chapter's program is now another one, for this lab.
         let name = format!("debug/chapter{:02}", broken.chapter);

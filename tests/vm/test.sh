@@ -22,7 +22,7 @@ programs() {
     local test name select said program
     for test in "$@"; do
         name=${test%%:*} select=(--test "${test%%:*}")
-        [ "$name" != cooperage ] || select=(--lib)
+        [ "$name" != cooperage ] || select=(-p cooperage --lib)
         said=$(cargo test --locked --no-run "${select[@]}" 2>&1) || { echo "$said" >&2; exit 1; }
         program=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$said")
         printf ' %s' "$program${test#"$name"}"

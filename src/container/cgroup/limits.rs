@@ -11,7 +11,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
 
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 /// What a container may use. `None` is no limit.
 #[derive(Debug, Clone, Default)]

@@ -25,8 +25,8 @@ use super::ledger::Leftover;
 use super::process::Parent;
 use super::root::NewRoot;
 use super::sys;
-use crate::workshop::errors::{Advise, Error, Result};
-use crate::workshop::explain;
+use crate::told::errors::{Advise, Error, Result};
+use crate::told::explain;
 pub use limits::{Cpus, Limits, Memory, WriteRate};
 
 // ANCHOR: cgroup-hierarchy

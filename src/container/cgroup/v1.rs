@@ -14,7 +14,7 @@ use super::{
 use crate::container::pid::PROC_FLAGS;
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};
-use crate::workshop::errors::{Error, Result};
+use crate::told::errors::{Error, Result};
 
 /// The controllers that a container is put under. The freezer limits nothing: it is there so that the
 /// container can be stopped as a whole.

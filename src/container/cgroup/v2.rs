@@ -20,7 +20,7 @@ use super::{
 use crate::container::pid::PROC_FLAGS;
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};
-use crate::workshop::errors::{Advise, Error, Result};
+use crate::told::errors::{Advise, Error, Result};
 
 /// The controllers that a container is put under.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];

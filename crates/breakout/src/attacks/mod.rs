@@ -1,0 +1,50 @@
+//! The attacks, one file each.
+
+use crate::Attack;
+
+macro_rules! attacks {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name;)*
+        /// Every attack, in the order of the book.
+        pub const ATTACKS: &[Attack] = &[$($name::ATTACK),*];
+    };
+}
+
+attacks![
+    leaked_fd,
+    leaked_cwd,
+    rootfs_links,
+    kill_init,
+    kill,
+    ptrace,
+    vm_read,
+    proc_root,
+    runtime_exe,
+    chroot,
+    old_root,
+    mount_over,
+    lower_layer,
+    inodes,
+    hostname,
+    sysv_shm,
+    sysv_queue,
+    posix_queue,
+    posix_shm,
+    abstract_socket,
+    sniff,
+    network_config,
+    sysctl_own,
+    fork_bomb,
+    memory_bomb,
+    cpu_hog,
+    release_agent,
+    zombies,
+    umount,
+    mknod,
+    sysctl_host,
+    sys_write,
+    cgroup_limit,
+    ro_volume,
+    open_files,
+    user_namespace,
+];

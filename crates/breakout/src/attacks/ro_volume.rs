@@ -1,0 +1,44 @@
+//! Writing to a read-only volume.
+//!
+//! `--volume DIR:/mnt:ro` gives the container a mount that is read-only. Read-only is a flag of that mount,
+//! and CAP_SYS_ADMIN over the mount namespace is the right to change flags: `mount -o remount,rw,bind /mnt`.
+//! The host's directory is then as writable as its permissions allow.
+//!
+//! Chapter 9 stops it, by taking the right away. In chapter 8 a flag set before the user namespace is entered
+//! is locked there, and one that the runtime sets inside, as it does for an ordinary user today, is not: that
+//! is why this one works as a user too.
+
+use nix::mount::{MsFlags, mount};
+
+use crate::arena::Arena;
+use crate::inside::{At, Inside, Stopped};
+use crate::{Attack, End};
+use cooperage::told::errors::Result;
+
+pub const ATTACK: Attack = Attack {
+    name: "ro-volume",
+    title: "mount -o remount,rw,bind on a read-only volume",
+    won: "wrote to a directory of the host's that it was to read only",
+    harmless: "",
+    end: End::Later(9),
+    because: "without CAP_SYS_ADMIN a mount's flags can't be changed",
+    prepare,
+    attack,
+    judge: |arena: &mut Arena, _| arena.read("volume/changed") == "changed",
+};
+
+fn prepare(arena: &mut Arena) -> Result<()> {
+    if arena.chapter < 3 {
+        arena.nothing_to_attack("volumes come with chapter 3");
+    } else {
+        arena.option("--volume", &format!("{}:/mnt:ro", arena.path("volume").display()));
+    }
+    Ok(())
+}
+
+fn attack(_: &Inside) -> std::result::Result<String, Stopped> {
+    let none = None::<&str>;
+    let again = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    mount(none, "/mnt", none, again, none).at("mount(/mnt, MS_REMOUNT|MS_BIND)")?;
+    std::fs::write("/mnt/changed", "changed").at("write(/mnt/changed)").map(|()| String::new())
+}

@@ -1,0 +1,228 @@
+//! One attack against one chapter, in a lab of its own.
+//!
+//! The program starts itself again twice, as the grader does: as a lab, and as the lab's command, which
+//! arranges the attack and judges it. What came of it is one line on its standard output.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::Attack;
+use super::arena::{Arena, Said};
+use cooperage::told::errors::{Error, Result};
+use cooperage::workshop::{cli, lab};
+
+const LAB: &str = "@lab";
+const ARENA: &str = "@arena";
+/// How long all of it may take. The attack itself has less: [`super::arena::BOUND`].
+const BOUND: Duration = Duration::from_secs(60);
+
+/// What is to be done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// The attack's name.
+    pub attack: String,
+    /// The chapter.
+    pub chapter: u8,
+    /// As an ordinary user?
+    pub user: bool,
+    /// Where the chapters and this program are.
+    pub programs: PathBuf,
+    /// The root filesystem, of which the container is given a copy.
+    pub rootfs: PathBuf,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The attack's name.
+    pub attack: String,
+    /// The chapter.
+    pub chapter: u8,
+    /// As an ordinary user?
+    pub user: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it did, or what stopped it.
+    pub text: String,
+    /// The error of the system call that stopped it, such as "EPERM".
+    pub errno: Option<String>,
+}
+
+/// How an attack ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It reached what is outside.
+    Escaped,
+    /// It did not.
+    Contained,
+    /// This chapter has nothing that it could attack.
+    Absent,
+    /// It could not be tried: the fault of this program, or of the machine.
+    Error,
+}
+
+/// If this process was started to be a lab or an arena, it is one from here on.
+pub fn take_over() -> Option<ExitCode> {
+    match std::env::args().nth(1).as_deref() {
+        Some(LAB) => Some(be_lab()),
+        Some(ARENA) => Some(be_arena()),
+        _ => None,
+    }
+}
+
+fn be_lab() -> ExitCode {
+    // By its link, because the lab may have another /tmp where its file is.
+    let command = vec!["/proc/self/exe".into(), ARENA.into()];
+    let working_directory = PathBuf::from(".");
+    cli::exit_with(lab::run(&lab::Options { command, working_directory, cgroups: lab::Layout::Host }))
+}
+
+fn be_arena() -> ExitCode {
+    if !lab::inside() {
+        eprintln!("cooperage: could not attack: this is not a lab, and nothing else is attacked");
+        return ExitCode::from(125);
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    let job: Job = match read
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()))
+    {
+        Ok(job) => job,
+        Err(error) => {
+            eprintln!("cooperage: there is nothing to attack: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let cell = match attempt(&job) {
+        Ok(cell) => cell,
+        Err(error) if error.status == 2 => {
+            eprintln!("cooperage: {error}");
+            return ExitCode::from(2);
+        }
+        Err(error) => failed(&job, &error.to_string()),
+    };
+    match serde_json::to_string(&cell).map(|text| writeln!(std::io::stdout(), "{text}")) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn attempt(job: &Job) -> Result<Cell> {
+    let attack = super::find(&job.attack)
+        .ok_or_else(|| Error::new("attack", format!("there is no attack {}", job.attack)).status(2))?;
+    let mut arena = Arena::new(job.chapter, job.user, &job.programs, &job.rootfs)?;
+    (attack.prepare)(&mut arena)?;
+    let cell = |outcome, text: String, errno| Cell {
+        attack: job.attack.clone(),
+        chapter: job.chapter,
+        user: job.user,
+        outcome,
+        text,
+        errno,
+    };
+    if let Some(why) = arena.absent() {
+        return Ok(cell(Outcome::Absent, why.to_string(), None));
+    }
+    let said = arena.attack(attack)?;
+    let escaped = (attack.judge)(&mut arena, &said);
+    arena.finish();
+    if escaped {
+        return Ok(cell(Outcome::Escaped, attack.won.to_string(), None));
+    }
+    let (outcome, text, errno) = contained(attack, &said);
+    Ok(cell(outcome, text, errno))
+}
+
+/// What stopped it, in words that are the same in every run.
+fn contained(attack: &Attack, said: &Said) -> (Outcome, String, Option<String>) {
+    match said {
+        Said { answer: Some(Ok(_)), .. } => (Outcome::Contained, attack.harmless.to_string(), None),
+        Said { answer: Some(Err(stopped)), .. } if stopped.errno == 0 => {
+            (Outcome::Contained, stopped.call.clone(), None)
+        }
+        Said { answer: Some(Err(stopped)), .. } => {
+            let errno = Errno::from_raw(stopped.errno);
+            let text = format!("{}: {}", stopped.call, errno.desc());
+            (Outcome::Contained, text, Some(format!("{errno:?}")))
+        }
+        Said { complaint, .. } if complaint == super::arena::TOO_LONG => {
+            (Outcome::Error, complaint.clone(), None)
+        }
+        Said { status: Some(137), .. } => (Outcome::Contained, "the kernel killed it".to_string(), None),
+        Said { status: Some(125), complaint, .. } if complaint.contains("is not a directory") => {
+            (Outcome::Contained, "the runtime refused this rootfs".to_string(), None)
+        }
+        Said { status, complaint, .. } => {
+            let status = status.map_or("no status".to_string(), |status| format!("status {status}"));
+            (Outcome::Error, format!("it said nothing ({status}): {}", complaint.trim()), None)
+        }
+    }
+}
+
+fn failed(job: &Job, why: &str) -> Cell {
+    Cell {
+        attack: job.attack.clone(),
+        chapter: job.chapter,
+        user: job.user,
+        outcome: Outcome::Error,
+        text: why.to_string(),
+        errno: None,
+    }
+}
+
+/// Runs it in a lab, and waits for it. `directory` is where the lab works, and what it can see of what is
+/// made for it.
+pub fn run(job: &Job, directory: &Path) -> Cell {
+    start(job, directory).unwrap_or_else(|error| failed(job, &format!("the lab can't be started: {error}")))
+}
+
+fn start(job: &Job, directory: &Path) -> std::io::Result<Cell> {
+    let mut lab = Command::new(std::env::current_exe()?)
+        .arg(LAB)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let text = serde_json::to_string(job)?;
+    let written = lab.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
+    let out = reader(lab.stdout.take());
+    let err = reader(lab.stderr.take());
+    let begun = Instant::now();
+    let mut in_time = true;
+    let status = loop {
+        if let Some(status) = lab.try_wait()? {
+            break status;
+        }
+        if begun.elapsed() > BOUND {
+            // The lab's end is the end of everything in it.
+            in_time = false;
+            lab.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+    if let Some(cell) = out.lines().find_map(|line| serde_json::from_str(line).ok()) {
+        return Ok(cell);
+    }
+    written?;
+    let why = if in_time { format!("{status}: {}", err.trim()) } else { "it took too long".to_string() };
+    Ok(failed(job, &format!("the lab ended without a result: {why}")))
+}
+
+fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut from) = from {
+            let _ = from.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}

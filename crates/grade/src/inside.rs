@@ -1,0 +1,363 @@
+//! One check, in a lab of its own.
+//!
+//! The grader starts itself again twice: as a lab (`@lab`), and as that lab's command (`@check`). What came
+//! of the check is written to the standard output of the second. The submission has other descriptors, and
+//! can't get at this one: it lacks the capability to look into the checker (see [`super::check`]). It
+//! can end the checker, and then there is no result: that is a failure too.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::check::{DISK, Failure, PROCESSES, Trial};
+use super::checks;
+use cooperage::told::errors::Error;
+use cooperage::workshop::chapters;
+use cooperage::workshop::{cli, lab, rootfs};
+
+/// How long one check may take, with all its runs.
+const BOUND: Duration = Duration::from_secs(60);
+/// How much memory a check may use, with the files in its temporary directories.
+const MEMORY: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The variable that makes the inputs the same from run to run. For the grader's own tests; and to see the
+/// same failure twice.
+pub const SEED: &str = "COOPERAGE_GRADE_SEED";
+
+/// What is to be checked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// The chapter.
+    pub chapter: u8,
+    /// The task.
+    pub task: String,
+    /// The program.
+    pub program: PathBuf,
+    /// What it is called in messages.
+    pub name: String,
+    /// The root filesystem that it is given.
+    pub rootfs: PathBuf,
+    /// Directories that it shall not see: where the answers are.
+    pub hide: Vec<PathBuf>,
+    /// Inputs that are the same from run to run: see [`SEED`].
+    pub seed: Option<u64>,
+    /// What the result must begin with.
+    pub nonce: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is done.
+    Pass,
+    /// It is not.
+    Fail(Failure),
+    /// A `todo!()` was reached: of this task or another.
+    Todo(String),
+    /// The check itself went wrong.
+    Error(String),
+}
+
+/// If this process was started to be a lab or a check, it is one from here on.
+pub fn take_over() -> Option<ExitCode> {
+    match std::env::args().nth(1).as_deref() {
+        Some("@lab") => Some(be_lab()),
+        Some("@check") => Some(be_check()),
+        _ => None,
+    }
+}
+
+fn be_lab() -> ExitCode {
+    // By its link, because the lab may have another /tmp where its file is.
+    let command = vec!["/proc/self/exe".into(), "@check".into()];
+    let working_directory = PathBuf::from(".");
+    cli::exit_with(lab::run(&lab::Options { command, working_directory, cgroups: lab::Layout::Host }))
+}
+
+fn be_check() -> ExitCode {
+    let mut text = String::new();
+    let job: Job = match std::io::stdin().read_to_string(&mut text) {
+        Ok(_) => match serde_json::from_str(&text) {
+            Ok(job) => job,
+            Err(error) => return complain(&error),
+        },
+        Err(error) => return complain(&error),
+    };
+    // Not println: it panics where nobody listens.
+    let mut out = std::io::stdout();
+    let nonce = job.nonce.clone();
+    let mut tell = move |text: &str| writeln!(out, "{nonce} {text}").and_then(|()| out.flush());
+    let mut trial = match prepare(&job) {
+        Ok(trial) => trial,
+        Err(error) => return complain(&error),
+    };
+    if let Err(error) = tell("begun") {
+        return complain(&error);
+    }
+    let nonce = job.nonce.clone();
+    trial.announce(move |command| {
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "{nonce} ran {}", command.replace('\n', " "));
+        let _ = out.flush();
+    });
+    let Some(check) = checks::of(job.chapter).iter().find(|check| check.task == job.task) else {
+        return complain(&format!("there is no check for task {}", job.task));
+    };
+    std::panic::set_hook(Box::new(|_| {})); // the text goes into the report
+    let result = catch_unwind(AssertUnwindSafe(|| (check.run)(&mut trial)));
+    let outcome = match (result, trial.todo()) {
+        (Err(panic), _) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Outcome::Error(text.unwrap_or_else(|| "the check panicked".to_string()))
+        }
+        (Ok(_), Some(id)) => Outcome::Todo(id),
+        (Ok(Ok(())), None) => Outcome::Pass,
+        (Ok(Err(failure)), None) => Outcome::Fail(failure),
+    };
+    match serde_json::to_string(&outcome) {
+        Ok(text) => match tell(&format!("result {text}")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error),
+        },
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("cooperage: the check can't begin: {error}");
+    ExitCode::from(125)
+}
+
+const PLACE: &str = "/run/cooperage-grade";
+
+/// Makes the lab ready: limits, the root filesystem, the program, and no answers in sight.
+fn prepare(job: &Job) -> Result<Trial, Error> {
+    let step = "prepare the lab for a check";
+    let io = |path: &Path, error: std::io::Error| Error::io(step, path, &error);
+    limit();
+    let bind = |from: &Path, to: &Path| {
+        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|errno| Error::call(step, format!("mount({}, MS_BIND)", from.display()), errno))
+    };
+    let place = Path::new(PLACE);
+    let (rootfs, bin) = (place.join("rootfs"), place.join("bin"));
+    for directory in [&rootfs, &bin] {
+        fs::create_dir_all(directory).map_err(|error| io(directory, error))?;
+    }
+    bind(&job.rootfs, &rootfs)?;
+    let mut program = job.program.clone();
+    if !program.is_absolute() {
+        // What the grader has put into the working directory.
+        program = bin.join(&job.name);
+        fs::copy(&job.program, &program).map_err(|error| io(&job.program, error))?;
+    }
+    // One may be below another, and is gone with it.
+    for hidden in job.hide.iter().filter(|path| path.is_dir()) {
+        let data = Some("size=64k,mode=755");
+        mount(Some("hidden"), hidden, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, data)
+            .map_err(|errno| Error::call(step, format!("mount(tmpfs, {})", hidden.display()), errno))?;
+    }
+    std::env::set_current_dir("/tmp").map_err(|error| io(Path::new("/tmp"), error))?;
+    Trial::seeded(&program, &job.name, &rootfs, job.seed).map_err(|error| Error::new(step, error.to_string()))
+}
+
+/// Sets what limits of the lab can be set. Where one can't, the time still is limited.
+fn limit() {
+    for (file, value) in [
+        ("/sys/fs/cgroup/pids/pids.max", u64::from(PROCESSES)),
+        ("/sys/fs/cgroup/pids.max", u64::from(PROCESSES)),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", MEMORY),
+        ("/sys/fs/cgroup/memory.max", MEMORY),
+    ] {
+        if let Ok(mut file) = File::options().write(true).open(file) {
+            let _ = file.write_all(value.to_string().as_bytes());
+        }
+    }
+    let size = format!("size={DISK}");
+    for directory in FRESH {
+        let how = match directory {
+            "/dev/shm" => MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            "/run" => MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            _ => MsFlags::empty(),
+        };
+        let _ = mount(None::<&str>, directory, None::<&str>, how | MsFlags::MS_REMOUNT, Some(size.as_str()));
+    }
+}
+
+/// Directories that the lab has of its own.
+const FRESH: [&str; 4] = ["/tmp", "/run", "/var/tmp", "/dev/shm"];
+
+/// A word that nobody can guess.
+pub fn nonce() -> String {
+    let mut bytes = [0; 16];
+    // Without it a result could only be forged by who can write to the pipe, and nobody can.
+    let _ = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where checks may have their working directories: the lab leaves it writable, so it is empty and goes.
+fn scratch() -> std::io::Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("check-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let own = chapters::workbook().join("target/grade").join(&name);
+    if fs::create_dir_all(&own).is_ok() {
+        return Ok(own);
+    }
+    let path = std::env::temp_dir().join(format!("cooperage-grade-{name}"));
+    fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+/// Runs a check in a lab, and waits for it.
+pub fn run(job: &Job) -> Outcome {
+    let directory = match scratch() {
+        Ok(directory) => directory,
+        Err(error) => return Outcome::Error(format!("no directory for the check: {error}")),
+    };
+    let outcome = start(job, &directory);
+    let _ = fs::remove_dir_all(&directory);
+    outcome.unwrap_or_else(|error| Outcome::Error(format!("the check can't be started: {error}")))
+}
+
+fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
+    // What the lab does not show is brought along.
+    let mut job = job.clone();
+    let is_fresh = |path: &Path| FRESH.iter().any(|fresh| path.starts_with(fresh));
+    if job.hide.iter().any(|hidden| job.program.starts_with(hidden)) || is_fresh(&job.program) {
+        fs::copy(&job.program, directory.join("program"))?;
+        job.program = PathBuf::from("program");
+    }
+    if is_fresh(&job.rootfs) {
+        rootfs::copy(&job.rootfs, &directory.join("rootfs")).map_err(std::io::Error::other)?;
+        job.rootfs = fs::canonicalize(directory)?.join("rootfs");
+    }
+    // The lab has no such directory: there is nothing to hide.
+    job.hide.retain(|path| !is_fresh(path));
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("@lab")
+        // The submission can read it: nothing of the instructor's belongs in it.
+        .env_clear()
+        .envs(["PATH", "HOME", "LANG"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let text = serde_json::to_string(&job)?;
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
+    let out = reader(child.stdout.take());
+    let err = reader(child.stderr.take());
+    let ending = wait(&mut child, BOUND);
+    let status = child.wait()?;
+    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+    let mine = |line: &str| line.strip_prefix(&job.nonce).map(|rest| rest.trim().to_string());
+    let lines: Vec<_> = out.lines().filter_map(mine).collect();
+    if let Some(result) = lines.iter().find_map(|line| line.strip_prefix("result ")) {
+        return Ok(serde_json::from_str(result)?);
+    }
+    let said = super::check::shorten(&err);
+    if lines.is_empty() {
+        written?;
+        let silent = || format!("the lab ended before the check began: {status}");
+        return Ok(Outcome::Error(if said.is_empty() { silent() } else { said }));
+    }
+    let ran = lines.iter().rev().find_map(|line| line.strip_prefix("ran ")).unwrap_or(&job.name);
+    let signal = status.signal().or_else(|| status.code().filter(|code| *code > 128).map(|code| code - 128));
+    let name = signal.and_then(|signal| Signal::try_from(signal).ok());
+    let name = name.map_or_else(|| status.to_string(), |name| name.to_string());
+    let lives = "the process that started the program lives on, and can go on";
+    let own = "a container that ends may only end its own processes";
+    Ok(Outcome::Fail(match ending {
+        Ending::InTime => Failure::new(
+            ran,
+            lives,
+            format!("it was ended by {name}"),
+            format!("the program has killed its parent, or every process on its host: {own}"),
+        ),
+        Ending::Stopped => Failure::new(
+            ran,
+            lives,
+            "it was stopped by SIGSTOP",
+            "the program has stopped its parent: only a shell, by job control, stops what is its own",
+        ),
+        Ending::Late => Failure::new(
+            ran,
+            format!("the check ends within {} s", BOUND.as_secs()),
+            "it did not",
+            "the program holds up the process that started it: it hangs again and again",
+        ),
+    }))
+}
+
+fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(from) = from {
+            let _ = from.take(4 * 1024 * 1024).read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// The process of the check in this lab, if it has been stopped by SIGSTOP: nothing in its lab will let it go
+/// on. See proc_pid_stat(5).
+fn stopped(lab: u32) -> Option<Pid> {
+    let file = |pid: &str, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let children = |pid: &str| -> Vec<String> {
+        file(pid, &format!("task/{pid}/children")).split_whitespace().map(str::to_string).collect()
+    };
+    let checks = children(&lab.to_string()).iter().flat_map(|init| children(init)).collect::<Vec<_>>();
+    let is_stopped = |pid: &&String| {
+        let stat = file(pid, "stat");
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
+        state == Some(true) && file(pid, "cmdline").ends_with("@check\0")
+    };
+    checks.iter().find(is_stopped)?.parse().ok().map(Pid::from_raw)
+}
+
+/// How a check's lab has ended.
+#[derive(PartialEq)]
+enum Ending {
+    InTime,
+    Late,
+    Stopped,
+}
+
+/// Waits for the lab to end; ends it when it takes too long, or can't go on.
+fn wait(child: &mut Child, bound: Duration) -> Ending {
+    let start = Instant::now();
+    let mut ending = Ending::InTime;
+    let mut looked = start;
+    loop {
+        match child.try_wait() {
+            Ok(None) => {}
+            _ => return ending,
+        }
+        if start.elapsed() > bound + Duration::from_secs(8) {
+            let _ = child.kill();
+        } else if ending == Ending::InTime {
+            if start.elapsed() > bound {
+                ending = Ending::Late;
+                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
+            } else if looked.elapsed() > Duration::from_millis(200) {
+                looked = Instant::now();
+                if let Some(check) = stopped(child.id()) {
+                    ending = Ending::Stopped;
+                    let _ = kill(check, Signal::SIGKILL);
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
