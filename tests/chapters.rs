@@ -18,6 +18,8 @@ mod explain;
 mod isolation;
 #[path = "chapters/leftovers.rs"]
 mod leftovers;
+#[path = "chapters/library.rs"]
+mod library;
 #[path = "chapters/mounts.rs"]
 mod mounts;
 #[path = "chapters/names.rs"]
@@ -43,5 +45,6 @@ fn main() -> std::process::ExitCode {
     cases.extend(errors::cases());
     cases.extend(explain::cases());
     cases.extend(leftovers::cases());
+    cases.extend(library::cases());
     support::main(cases)
 }

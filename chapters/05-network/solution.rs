@@ -108,7 +108,7 @@ fn run(args: &Args) -> Result<Status> {
             volume.mount(&root)?;
         }
         root::pivot_into(&root)?;
-        parent.wait()?;
+        parent.until_released()?;
         if mode != Mode::Host {
             as_far_as_written("5.1", switch_on_loopback)?;
         }

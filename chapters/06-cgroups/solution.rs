@@ -98,7 +98,7 @@ fn run(args: &Args) -> Result<Status> {
             volume.mount(&root)?;
         }
         root::pivot_into(&root)?;
-        parent.wait()?;
+        parent.until_released()?;
         network.set_up_inside()?;
         process::exec(&args.common.command)
     })?;

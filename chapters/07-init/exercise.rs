@@ -86,7 +86,7 @@ fn run(args: &Args) -> Result<Status> {
             volume.mount(&root)?;
         }
         root::pivot_into(&root)?;
-        parent.wait()?;
+        parent.until_released()?;
         network.set_up_inside()?;
         if args.ending.init() { init(&args.common.command) } else { process::exec(&args.common.command) }
     })?;

@@ -66,7 +66,7 @@ fn run(args: &Args) -> Result<Status> {
             volume.mount(&root)?;
         }
         root::pivot_into(&root)?;
-        parent.wait()?;
+        parent.until_released()?;
         network.set_up_inside()?;
         if args.ending.init() {
             init::run(parent, || process::exec(&args.common.command))

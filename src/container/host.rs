@@ -1,18 +1,23 @@
-//! The runtime's footing on the host: it is root, or makes itself root in a user namespace.
+//! The entrance: a runtime becomes root, or root of a user namespace; and at the end it leaves nothing behind.
 
 use std::fs::File;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
 
-use super::ledger::{self, Ledger, Leftover};
+use super::state::directory::lock;
+use super::state::ledger::{self, Ledger};
+use super::sweep;
 use super::sys::{self, CloneFlags};
-use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
+use super::user::same_namespace;
+use crate::told::errors::{Advise, Result, user_namespace_remedy};
 
 /// The host, and what this runtime owes it.
+///
+/// What it owes is noted in its [`Ledger`], which is what the features take: `Overlay::new(&mut host, ...)`.
 pub struct Host {
     ledger: Ledger,
-    ordinary_user: bool,
 }
 
 impl Host {
@@ -23,23 +28,35 @@ impl Host {
     pub fn enter() -> Result<Host> {
         let ordinary_user = !geteuid().is_root();
         // Before the user changes, because the place of the notes depends on who it is.
-        // And locked, because of two that start at once the second is to find the first.
-        let lock = ledger::lock(ledger::LEDGER)?;
+        // And locked, because of two that start at the same time the second must find the first.
+        let lock = lock(ledger::LOCK)?;
         if ordinary_user {
             become_root()?;
         }
-        Ok(Host { ledger: Ledger::open(&lock)?, ordinary_user })
+        sweep::sweep_at_start(&lock)?;
+        Ok(Host { ledger: Ledger::open(&lock, ordinary_user)? })
     }
     // ANCHOR_END: host-enter
+}
 
-    /// Was the runtime started by someone other than root?
-    pub fn ordinary_user(&self) -> bool {
-        self.ordinary_user
+impl Deref for Host {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        &self.ledger
     }
+}
 
-    /// Notes what is about to be made and would stay if this runtime were killed.
-    pub fn note(&mut self, leftover: &Leftover) -> Result<()> {
-        self.ledger.note(leftover)
+impl DerefMut for Host {
+    fn deref_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+}
+
+impl Drop for Host {
+    /// The end of the runtime: it leaves the host as it was.
+    fn drop(&mut self) {
+        sweep::settle(&mut self.ledger);
     }
 }
 
@@ -77,23 +94,3 @@ fn join_living() -> Result<bool> {
     Ok(false)
 }
 // ANCHOR_END: join-living
-
-// ANCHOR: same-namespace
-/// Is this open namespace the one that the process is in already?
-pub(super) fn same_namespace(namespace: &File, kind: &str) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let own = std::fs::metadata(format!("/proc/self/ns/{kind}"));
-    match (namespace.metadata(), own) {
-        (Ok(theirs), Ok(own)) => theirs.ino() == own.ino() && theirs.dev() == own.dev(),
-        _ => false,
-    }
-}
-// ANCHOR_END: same-namespace
-
-/// Is this process in the first user namespace, where root is really root?
-pub fn in_first_user_namespace() -> Result<bool> {
-    let map = sys::read_file(Path::new("/proc/self/uid_map"))
-        .map_err(|error| Error::io("see who is who here", "/proc/self/uid_map", &error))?;
-    let numbers: Vec<&str> = map.split_whitespace().collect();
-    Ok(numbers == ["0", "0", "4294967295"])
-}

@@ -14,7 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use super::process::{self, Parent, Status};
+use super::process::signals::{block_signals, received};
+use super::process::{Parent, Status};
 use super::sys;
 use crate::told::errors::{Error, Result};
 
@@ -22,17 +23,40 @@ use crate::told::errors::{Error, Result};
 /// Starts the command as a child, by `become_command`; then reaps, forwards and waits. Ends with the
 /// command, and with its status.
 ///
-/// This process goes on running the runtime's own program, a file of the host's, and the container sees it:
-/// /proc/1/exe leads there, and who may follow it may change that file (CVE-2019-5736). So nobody may but
+/// This process goes on running the runtime's own program, a file on the host, and the container sees it:
+/// /proc/1/exe leads there, and whoever may follow it may change that file (CVE-2019-5736). So nobody may but
 /// root of the user namespace in which the runtime was started. It is done before the command is there.
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     sys::set_not_dumpable("let none but real root follow /proc/1/exe to the runtime's own program")?;
-    run_in_sight(parent, become_command)
+    let start = || {
+        // SAFETY: of what it changes nothing is used after it: it fails, or becomes the command.
+        unsafe { sys::vfork(START, || end_as(parent, become_command)) }
+    };
+    end_with(parent, close_files(parent).and_then(|()| start()))
 }
 
-/// The same for the lab, whose inhabitants may look at its init: their /proc/1/exe is how they know it.
+/// Runs an init for the lab, whose inhabitants may look at it: their /proc/1/exe is how they know it.
 pub fn run_in_sight(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> ! {
-    let ended = start_and_supervise(parent, become_command);
+    let start = || {
+        // SAFETY: init has one thread, as the child of a process with one.
+        unsafe { sys::fork(START, || end_as(parent, become_command)) }
+    };
+    end_with(parent, close_files(parent).and_then(|()| start()))
+}
+
+const START: &str = "start the command as a child of init";
+
+/// The child: becomes the command, or reports why not and ends.
+fn end_as(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> u8 {
+    let Err(error) = become_command();
+    let status = error.status;
+    parent.report_failure(error);
+    status
+}
+
+/// Init: goes on until the command ends, and ends with its status.
+fn end_with(parent: &Parent, command: Result<Pid>) -> ! {
+    let ended = command.and_then(|command| supervise(parent, command));
     // Nothing is returned to the caller, who would close files that are closed already.
     exit(match ended {
         Ok(status) => status.code(),
@@ -43,31 +67,15 @@ pub fn run_in_sight(parent: &Parent, become_command: impl FnOnce() -> Result<Inf
         }
     })
 }
-
-fn start_and_supervise(
-    parent: &Parent,
-    become_command: impl FnOnce() -> Result<Infallible>,
-) -> Result<Status> {
-    close_files(parent)?;
-    let command = || {
-        let Err(error) = become_command();
-        let status = error.status;
-        parent.report_failure(error);
-        status
-    };
-    // SAFETY: of what it changes nothing is used after it: it fails, or becomes the command.
-    let command = unsafe { sys::vfork("start the command as a child of init", command)? };
-    supervise(parent, command)
-}
 // ANCHOR_END: init-run
 
 // ANCHOR: init-files
 /// Init never becomes another program, so nothing closes the host's files for it. Whoever gets into
-/// /proc/1/fd must find none, not even in the command's first moment: a directory of the host's would be a
+/// /proc/1/fd must find none, not even in the command's first moment: one of the host's directories would be a
 /// way out (CVE-2024-21626).
 fn close_files(parent: &Parent) -> Result<()> {
     let report = parent.report_fd().as_raw_fd() as u32;
-    let why = "leave no open file of the host's in /proc/1/fd";
+    let why = "leave none of the host's open files in /proc/1/fd";
     if report > 3 {
         sys::close_range(why, 3, report - 1, false)?;
     }
@@ -78,7 +86,7 @@ fn close_files(parent: &Parent) -> Result<()> {
 // ANCHOR: init-supervise
 fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
     // They have been blocked since before the container was made, so none was lost.
-    let signals = process::block_signals()?;
+    let signals = block_signals()?;
 
     loop {
         let mut watched = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
@@ -86,7 +94,7 @@ fn supervise(parent: &Parent, command: Pid) -> Result<Status> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::call("wait for a signal", "poll()", errno)),
         }
-        for signal in process::received(&signals)? {
+        for signal in received(&signals)? {
             if signal.signal == Signal::SIGCHLD {
                 if let Some(status) = reap(parent, command)? {
                     return Ok(status);

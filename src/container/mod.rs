@@ -5,9 +5,10 @@
 
 pub mod sys;
 
-// Before the story
-pub mod host;
-pub mod ledger;
+// Before the story: what is kept, and who is who
+pub mod state;
+pub use state::ledger;
+pub mod user;
 
 // Chapter 1
 pub mod process;
@@ -35,3 +36,7 @@ pub mod cgroup;
 
 // Chapter 7
 pub mod init;
+
+// Above the story: what enters, and what clears up
+pub mod host;
+pub mod sweep;

@@ -8,10 +8,10 @@ use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::Mode;
 
-use super::host;
 use super::pid::{PROC_FLAGS, PROC_REMEDY};
 use super::root::NewRoot;
 use super::sys::{self, MsFlags};
+use super::user;
 use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: make-private
@@ -93,7 +93,7 @@ fn make_dev(root: &NewRoot) -> Result<()> {
 
     let place = root.directory("dev")?; // the directory that is there now: the tmpfs
     let dev = place.path();
-    let may_mknod = host::in_first_user_namespace()?;
+    let may_mknod = user::in_first_user_namespace()?;
     for (name, major, minor) in DEVICES {
         if may_mknod {
             let file = dev.join(name);

@@ -11,14 +11,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{FlockArg, OFlag};
 use nix::sys::stat::{Mode, umask};
 
-use super::host::{self, Host};
-use super::ledger::{self, Leftover};
 use super::mount::set_mode;
 use super::root::NewRoot;
+use super::state::claim::Claim;
+use super::state::directory::state_directory;
+use super::state::ledger::{Ledger, Leftover};
 use super::sys::{self, MsFlags};
+use super::user;
 use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: overlay
@@ -33,14 +35,14 @@ pub struct Overlay {
 struct Kept {
     upper: PathBuf,
     work: PathBuf,
-    _lock: Flock<File>,
+    _claim: Claim,
 }
 
 impl Overlay {
     /// Plans an overlay over `rootfs`. The writable layer is discarded with the container, or is the
     /// directory `upper`, which then holds what the container added, changed and deleted.
-    pub fn new(host: &mut Host, rootfs: &Path, upper: Option<&Path>) -> Result<Overlay> {
-        let kept = upper.map(|upper| Kept::new(host, rootfs, upper)).transpose()?;
+    pub fn new(ledger: &mut Ledger, rootfs: &Path, upper: Option<&Path>) -> Result<Overlay> {
+        let kept = upper.map(|upper| Kept::new(ledger, rootfs, upper)).transpose()?;
         Ok(Overlay { lower: rootfs.to_path_buf(), kept })
     }
 
@@ -54,7 +56,7 @@ impl Overlay {
     pub fn mount(&self) -> Result<NewRoot> {
         // From here on a file has the mode that it is made with. (The command gets the usual umask again.)
         umask(Mode::empty());
-        let scratch = ledger::state_directory()?;
+        let scratch = state_directory()?;
         let how = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let why = "have room for a writable layer that vanishes with the container";
         sys::mount(why, Some(Path::new("tmpfs")), scratch, Some("tmpfs"), how, Some(b"mode=755"))?;
@@ -81,7 +83,7 @@ impl Overlay {
             options.push(b'=');
             options.extend_from_slice(value.text.as_os_str().as_bytes());
         }
-        if !host::in_first_user_namespace()? {
+        if !user::in_first_user_namespace()? {
             // Overlayfs marks its files with attributes that only the real root may set, unless told so.
             options.extend_from_slice(b",userxattr");
         }
@@ -98,7 +100,7 @@ impl Overlay {
 }
 
 impl Kept {
-    fn new(host: &mut Host, rootfs: &Path, upper: &Path) -> Result<Kept> {
+    fn new(ledger: &mut Ledger, rootfs: &Path, upper: &Path) -> Result<Kept> {
         const STEP: &str = "keep the writable layer";
         match DirBuilder::new().mode(0o755).create(upper) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -117,8 +119,8 @@ impl Kept {
             let detail = format!("{} and the rootfs {} overlap", upper.display(), rootfs.display());
             return Err(Error::new(STEP, detail).remedy("choose a directory elsewhere"));
         }
-        let lock = File::open(&upper).map_err(|error| Error::io(STEP, &upper, &error))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        let directory = File::open(&upper).map_err(|error| Error::io(STEP, &upper, &error))?;
+        let claim = Claim::on(directory, &upper, FlockArg::LockExclusiveNonblock)?.ok_or_else(|| {
             Error::new(STEP, format!("{} is in use by another container", upper.display()))
                 .remedy("wait for its end, or choose another directory")
         })?;
@@ -135,9 +137,9 @@ impl Kept {
         name.push(upper.file_name().unwrap_or_default());
         name.push(format!(".work-{}", std::process::id()));
         let work = parent.join(name);
-        host.note(&Leftover::Directory(work.clone()))?;
+        ledger.note(&Leftover::Directory(work.clone()))?;
         let work = make_directory(work)?;
-        Ok(Kept { upper, work, _lock: lock })
+        Ok(Kept { upper, work, _claim: claim })
     }
 }
 

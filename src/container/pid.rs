@@ -10,8 +10,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
-use super::host::Host;
-use super::ledger::Leftover;
+use super::state::ledger::{Ledger, Leftover};
 use super::sys;
 use crate::told::errors::{Advise, Error, Result};
 
@@ -26,7 +25,7 @@ pub(super) const PROC_REMEDY: &str = "parts of this machine's own /proc are hidd
 
 // ANCHOR: note-proc
 /// Notes that /proc is going to be mounted in `rootfs`, so that it is taken away at the end.
-pub fn note_proc(host: &mut Host, rootfs: &Path) -> Result<()> {
+pub fn note_proc(ledger: &mut Ledger, rootfs: &Path) -> Result<()> {
     const STEP: &str = "find a place for /proc";
     let path = rootfs.join("proc");
     let found = std::fs::symlink_metadata(&path).map_err(|error| {
@@ -36,7 +35,7 @@ pub fn note_proc(host: &mut Host, rootfs: &Path) -> Result<()> {
         // A link would lead out of the rootfs for us, who stand outside.
         return Err(Error::new(STEP, format!("{} is not a directory", path.display())));
     }
-    host.note(&Leftover::Mount(path))
+    ledger.note(&Leftover::Mount(path))
 }
 // ANCHOR_END: note-proc
 
@@ -56,7 +55,7 @@ pub fn mount_proc() -> Result<()> {
 /// must not take the other's away: it is the top one that umount2(2) takes. A dead namespace is known
 /// by having no process 1.
 pub(super) fn unmount_dead(path: &Path) -> Result<()> {
-    while is_proc(path) && !path.join("1").exists() {
+    while is_mounted(path) && !path.join("1").exists() {
         let how = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         sys::umount2("take the container's /proc away from the host", path, how)?;
     }
@@ -66,9 +65,10 @@ pub(super) fn unmount_dead(path: &Path) -> Result<()> {
 
 /// Is there a /proc on `path` whose process 1 is alive, or not quite dead yet?
 pub(super) fn is_alive(path: &Path) -> bool {
-    is_proc(path) && path.join("1").exists()
+    is_mounted(path) && path.join("1").exists()
 }
 
-fn is_proc(path: &Path) -> bool {
+/// Is there a /proc on `path`?
+pub(super) fn is_mounted(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
 }

@@ -68,7 +68,7 @@ impl NewRoot {
     // ANCHOR: find-inside
     /// The path of `name` inside; made if it is not there, with every directory above it.
     pub fn directory(&self, name: &str) -> Result<Place> {
-        self.find(Path::new(name), OFlag::O_DIRECTORY, |parent, name| {
+        self.find(Path::new(name), OFlag::O_DIRECTORY, "mkdirat", |parent, name| {
             nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755))
         })
     }
@@ -76,7 +76,7 @@ impl NewRoot {
 
     /// The file `name` inside; made, empty, if it is not there.
     pub fn file(&self, name: &str) -> Result<Place> {
-        self.find(Path::new(name), OFlag::empty(), |parent, name| {
+        self.find(Path::new(name), OFlag::empty(), "openat", |parent, name| {
             let how = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
             nix::fcntl::openat(parent, name, how, Mode::from_bits_truncate(0o644)).map(drop)
         })
@@ -86,6 +86,7 @@ impl NewRoot {
         &self,
         name: &Path,
         kind: OFlag,
+        call: &str,
         make: impl Fn(BorrowedFd, &Path) -> nix::Result<()>,
     ) -> Result<Place> {
         let inside = name.strip_prefix("/").unwrap_or(name);
@@ -95,9 +96,9 @@ impl NewRoot {
             Err(error) if error.errno() == Some(Errno::ENOENT) => {}
             found => return found.map(Place::new),
         }
-        let failed = |call: String, errno| Error::call(format!("make /{}", inside.display()), call, errno);
+        let failed = |shown: String, errno| Error::call(format!("make /{}", inside.display()), shown, errno);
         let Some(Component::Normal(last)) = inside.components().next_back() else {
-            return Err(failed(format!("mkdirat({inside:?})"), Errno::EINVAL));
+            return Err(failed(format!("{call}({inside:?})"), Errno::EINVAL));
         };
         let last = Path::new(last);
         let parent = match inside.parent() {
@@ -109,7 +110,7 @@ impl NewRoot {
         make_way(&parent, last)?;
         match make(parent.as_fd(), last) {
             Err(errno) if errno != Errno::EEXIST => {
-                Err(failed(format!("mkdirat({}, {last:?})", parent.as_raw_fd()), errno))
+                Err(failed(format!("{call}({}, {last:?})", parent.as_raw_fd()), errno))
             }
             _ => open().map(Place::new),
         }

@@ -18,10 +18,25 @@ pub use nix::mount::{MntFlags, MsFlags};
 pub use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
-use crate::told::errors::{Error, Result};
-use crate::told::explain::{self, quote};
+use crate::told::errors::{Error, Result, Subject};
+use crate::told::explain::{self, Returned, quote};
+
+/// Makes a system call, narrates it, and knows what helps when a call about `subject` fails.
+fn call<T: Returned>(
+    subject: Subject,
+    why: &str,
+    shown: impl FnOnce() -> String,
+    make: impl FnOnce() -> nix::Result<T>,
+) -> Result<T> {
+    explain::call(why, shown, make).map_err(|error| error.concerning(subject))
+}
+
+/// What a call is about that makes these namespaces.
+fn about(new: CloneFlags, otherwise: Subject) -> Subject {
+    if new.contains(CloneFlags::CLONE_NEWUSER) { Subject::UserNamespace } else { otherwise }
+}
 
 fn path(path: &Path) -> String {
     quote(path.as_os_str().as_bytes())
@@ -58,12 +73,15 @@ pub unsafe fn clone(why: &str, new: CloneFlags) -> Result<Option<Pid>> {
         "0" => "clone(SIGCHLD)".to_string(),
         names => format!("clone({names}|SIGCHLD)"),
     };
-    explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
+    call(about(new, Subject::Process), why, shown, || {
+        Errno::result(result).map(|pid| Pid::from_raw(pid as i32))
+    })
+    .map(Some)
 }
 // ANCHOR_END: sys-clone
 
 // ANCHOR: sys-clone-into
-/// clone3(2) with CLONE_INTO_CGROUP: the same, and the child is born in the cgroup (of version 2) whose
+/// clone3(2) with CLONE_INTO_CGROUP: does what [`clone`] does, and the child is born in the cgroup (of version 2) whose
 /// directory is open as `cgroup`. Since Linux 5.7.
 ///
 /// # Safety
@@ -87,13 +105,33 @@ pub unsafe fn clone_into(why: &str, new: CloneFlags, cgroup: BorrowedFd) -> Resu
             flags([namespaces(new).as_str(), "CLONE_INTO_CGROUP"].into_iter().filter(|name| *name != "0"));
         format!("clone3({{flags={names}, exit_signal=SIGCHLD, cgroup={}}}, {size})", cgroup.as_raw_fd())
     };
-    explain::call(why, shown, || Errno::result(result).map(|pid| Pid::from_raw(pid as i32))).map(Some)
+    call(about(new, Subject::Process), why, shown, || {
+        Errno::result(result).map(|pid| Pid::from_raw(pid as i32))
+    })
+    .map(Some)
 }
 // ANCHOR_END: sys-clone-into
 
+// ANCHOR: sys-fork
+/// clone(2) the way fork(2) uses it, without a new namespace: the child runs `child` in a copy of this process, and
+/// ends with the status that it returns.
+///
+/// # Safety
+///
+/// As for [`clone`].
+pub unsafe fn fork(why: &str, child: impl FnOnce() -> u8) -> Result<Pid> {
+    // SAFETY: the caller's promise.
+    match unsafe { clone(why, CloneFlags::empty())? } {
+        Some(pid) => Ok(pid),
+        // SAFETY: _exit(2) has no precondition. (Not exit(): what was registered to run at exit is the parent's.)
+        None => unsafe { libc::_exit(child().into()) },
+    }
+}
+// ANCHOR_END: sys-fork
+
 // ANCHOR: sys-vfork
 /// clone(2) the way posix_spawn(3) uses it: the child borrows this process's memory, and this process stands
-/// still until the child has become another program. Nothing is copied that would be thrown away at once.
+/// still until the child has become another program. Nothing is copied that would be thrown away a moment later.
 ///
 /// # Safety
 ///
@@ -107,14 +145,19 @@ pub unsafe fn vfork(why: &str, child: impl FnOnce() -> u8) -> Result<Pid> {
     // SAFETY: the stack and all that the child can reach live until this returns, and that is not before the
     // child has left this memory. The rest is the caller's promise.
     let result = unsafe { nix::sched::clone(run, &mut stack, flags, Some(libc::SIGCHLD)) };
-    explain::call(why, || format!("clone({}|SIGCHLD)", namespaces(flags)), || result)
+    call(Subject::Process, why, || format!("clone({}|SIGCHLD)", namespaces(flags)), || result)
 }
 // ANCHOR_END: sys-vfork
 
 // ANCHOR: sys-unshare
 /// unshare(2): moves this process into new namespaces.
 pub fn unshare(why: &str, new: CloneFlags) -> Result<()> {
-    explain::call(why, || format!("unshare({})", namespaces(new)), || nix::sched::unshare(new))
+    call(
+        about(new, Subject::Privileged),
+        why,
+        || format!("unshare({})", namespaces(new)),
+        || nix::sched::unshare(new),
+    )
 }
 // ANCHOR_END: sys-unshare
 
@@ -122,26 +165,31 @@ pub fn unshare(why: &str, new: CloneFlags) -> Result<()> {
 /// setns(2): moves this process into a namespace that exists.
 pub fn setns(why: &str, namespace: impl AsFd, kind: CloneFlags) -> Result<()> {
     let shown = || format!("setns({}, {})", namespace.as_fd().as_raw_fd(), namespaces(kind));
-    explain::call(why, shown, || nix::sched::setns(namespace.as_fd(), kind))
+    call(Subject::Privileged, why, shown, || nix::sched::setns(namespace.as_fd(), kind))
 }
 // ANCHOR_END: sys-setns
 
 // ANCHOR: sys-chroot
 /// chroot(2)
 pub fn chroot(why: &str, directory: &Path) -> Result<()> {
-    explain::call(why, || format!("chroot({})", path(directory)), || nix::unistd::chroot(directory))
+    call(
+        Subject::Privileged,
+        why,
+        || format!("chroot({})", path(directory)),
+        || nix::unistd::chroot(directory),
+    )
 }
 // ANCHOR_END: sys-chroot
 
 /// chdir(2)
 pub fn chdir(why: &str, directory: &Path) -> Result<()> {
-    explain::call(why, || format!("chdir({})", path(directory)), || nix::unistd::chdir(directory))
+    call(Subject::Other, why, || format!("chdir({})", path(directory)), || nix::unistd::chdir(directory))
 }
 
 /// pivot_root(2)
 pub fn pivot_root(why: &str, new_root: &Path, put_old: &Path) -> Result<()> {
     let shown = || format!("pivot_root({}, {})", path(new_root), path(put_old));
-    explain::call(why, shown, || nix::unistd::pivot_root(new_root, put_old))
+    call(Subject::Privileged, why, shown, || nix::unistd::pivot_root(new_root, put_old))
 }
 
 // ANCHOR: sys-mount
@@ -165,14 +213,14 @@ pub fn mount(
             or_null(data),
         )
     };
-    explain::call(why, shown, || nix::mount::mount(source, target, kind, how, data))
+    call(Subject::Mount, why, shown, || nix::mount::mount(source, target, kind, how, data))
 }
 // ANCHOR_END: sys-mount
 
 /// umount2(2)
 pub fn umount2(why: &str, target: &Path, how: MntFlags) -> Result<()> {
     let shown = || format!("umount2({}, {})", path(target), flags(how.iter_names().map(|(name, _)| name)));
-    explain::call(why, shown, || nix::mount::umount2(target, how))
+    call(Subject::Privileged, why, shown, || nix::mount::umount2(target, how))
 }
 
 /// open_tree(2) with OPEN_TREE_CLONE: a copy of a mount, in hand and not yet put down anywhere.
@@ -190,7 +238,7 @@ pub fn open_tree(why: &str, directory: BorrowedFd, name: &Path, recursive: bool)
         names.push("AT_EMPTY_PATH");
     }
     let shown = || format!("open_tree({}, {}, {})", at(directory), path(name), flags(names.iter().copied()));
-    explain::call(why, shown, || {
+    call(Subject::NewMount, why, shown, || {
         name.with_nix_path(|name| {
             // SAFETY: `name` is a C string that outlives the call.
             let fd = unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), name.as_ptr(), how) };
@@ -208,7 +256,7 @@ pub fn move_mount(why: &str, tree: BorrowedFd, target: BorrowedFd) -> Result<()>
     let (from, to) = (tree.as_raw_fd(), target.as_raw_fd());
     let shown =
         || format!("move_mount({from}, \"\", {to}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)");
-    explain::call(why, shown, || {
+    call(Subject::NewMount, why, shown, || {
         // SAFETY: both strings are static.
         Errno::result(unsafe {
             libc::syscall(
@@ -233,7 +281,7 @@ pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
     let fd = tree.as_raw_fd();
     let shown =
         || format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY}})");
-    explain::call(why, shown, || {
+    call(Subject::NewMount, why, shown, || {
         // SAFETY: the string is static, and `attributes` has the size that is given and outlives the call.
         Errno::result(unsafe {
             libc::syscall(
@@ -265,7 +313,7 @@ pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Res
     };
     let mode = if how.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
     let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    explain::call(why, shown, || nix::fcntl::openat2(root, name, request))
+    call(Subject::New, why, shown, || nix::fcntl::openat2(root, name, request))
 }
 // ANCHOR_END: sys-open-in-root
 
@@ -273,7 +321,7 @@ pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Res
 pub fn mknod(why: &str, file: &Path, major: u64, minor: u64) -> Result<()> {
     let shown = || format!("mknod({}, S_IFCHR|0666, makedev({major:#x}, {minor:#x}))", path(file));
     let mode = Mode::from_bits_truncate(0o666);
-    explain::call(why, shown, || {
+    call(Subject::Privileged, why, shown, || {
         nix::sys::stat::mknod(file, SFlag::S_IFCHR, mode, nix::sys::stat::makedev(major, minor))
     })
 }
@@ -282,14 +330,14 @@ pub fn mknod(why: &str, file: &Path, major: u64, minor: u64) -> Result<()> {
 /// sethostname(2)
 pub fn sethostname(why: &str, name: &str) -> Result<()> {
     let shown = || format!("sethostname({}, {})", quote(name), name.len());
-    explain::call(why, shown, || nix::unistd::sethostname(name))
+    call(Subject::Privileged, why, shown, || nix::unistd::sethostname(name))
 }
 // ANCHOR_END: sys-sethostname
 
 /// prctl(2) with PR_SET_PDEATHSIG: the kernel sends this process `signal` when its parent dies.
 pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {
     let shown = || format!("prctl(PR_SET_PDEATHSIG, {signal})");
-    explain::call(why, shown, || nix::sys::prctl::set_pdeathsig(signal))
+    call(Subject::Other, why, shown, || nix::sys::prctl::set_pdeathsig(signal))
 }
 
 /// prctl(2) with PR_SET_DUMPABLE: from here on what /proc shows of this process, and ptrace(2), is for those only
@@ -297,10 +345,31 @@ pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {
 /// a program that the caller may read ends it.
 pub fn set_not_dumpable(why: &str) -> Result<()> {
     let shown = || "prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)".to_string();
-    explain::call(why, shown, || nix::sys::prctl::set_dumpable(false))
+    call(Subject::Other, why, shown, || nix::sys::prctl::set_dumpable(false))
 }
 
-/// close_range(2) of the descriptors from `first` to `last`: at once, or (`on_exec`) when execve(2) succeeds.
+/// setgroups(2)
+pub fn setgroups(why: &str, groups: &[Gid]) -> Result<()> {
+    let shown = || {
+        let numbers: Vec<_> = groups.iter().map(Gid::to_string).collect();
+        format!("setgroups({}, [{}])", groups.len(), numbers.join(", "))
+    };
+    call(Subject::Privileged, why, shown, || nix::unistd::setgroups(groups))
+}
+
+/// setresgid(2): the real, the effective and the saved group.
+pub fn setresgid(why: &str, gid: Gid) -> Result<()> {
+    let shown = || format!("setresgid({gid}, {gid}, {gid})");
+    call(Subject::Privileged, why, shown, || nix::unistd::setresgid(gid, gid, gid))
+}
+
+/// setresuid(2): the real, the effective and the saved user.
+pub fn setresuid(why: &str, uid: Uid) -> Result<()> {
+    let shown = || format!("setresuid({uid}, {uid}, {uid})");
+    call(Subject::Privileged, why, shown, || nix::unistd::setresuid(uid, uid, uid))
+}
+
+/// close_range(2) of the descriptors from `first` to `last`: immediately, or (`on_exec`) when execve(2) succeeds.
 pub fn close_range(why: &str, first: u32, last: u32, on_exec: bool) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     let how = if on_exec { CLOSE_RANGE_CLOEXEC } else { 0 };
@@ -308,7 +377,7 @@ pub fn close_range(why: &str, first: u32, last: u32, on_exec: bool) -> Result<()
         let how = if on_exec { "CLOSE_RANGE_CLOEXEC" } else { "0" };
         format!("close_range({first}, {last}, {how})")
     };
-    explain::call(why, shown, || {
+    call(Subject::New, why, shown, || {
         // SAFETY: descriptors are numbers. The caller gives up those that it closes: callers that go
         // on using one of them would get EBADF, not undefined behaviour.
         Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, how) }).map(drop)
@@ -328,25 +397,25 @@ pub fn execve(why: &str, program: &CStr, arguments: &[CString], environment: &[C
 
 /// kill(2)
 pub fn kill(why: &str, pid: Pid, signal: Signal) -> Result<()> {
-    explain::call(why, || format!("kill({pid}, {signal})"), || nix::sys::signal::kill(pid, signal))
+    call(Subject::Other, why, || format!("kill({pid}, {signal})"), || nix::sys::signal::kill(pid, signal))
 }
 
-/// write(2) of `text` into a file of the kernel's (/proc, cgroups) in one go.
+/// write(2) of `text` into a kernel file (/proc, cgroups) in one go.
 pub fn write_file(why: &str, file: &Path, text: impl Display) -> Result<()> {
     let text = text.to_string();
     let shown = || format!("write({}, {})", path(file), quote(&text));
     let write = || {
-        // Not create(2): a file of the kernel's that is not there is an error, not a file to make.
+        // Not create(2): a kernel file that is not there is an error, not a file to make.
         let mut opened = std::fs::OpenOptions::new().write(true).open(file)?;
         opened.write(text.as_bytes())
     };
-    explain::call(why, shown, || {
+    call(Subject::Other, why, shown, || {
         write().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
     })
     .map(drop)
 }
 
-/// Reads a file of the kernel's (/proc, cgroups) whole. Such a file tells no length beforehand, and is written
+/// Reads a kernel file (/proc, cgroups) whole. Such a file tells no length beforehand, and is written
 /// anew for each read: so not `std::fs::read_to_string`, which asks for the length, and then reads in bits.
 pub fn read_file(file: &Path) -> std::io::Result<String> {
     const ROOM: usize = 16 * 1024;

@@ -1,10 +1,11 @@
 //! Chapter 3: volumes, directories and files of the host that the container gets to see.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{SFlag, fstat};
 
 use super::root::NewRoot;
 use super::sys;
@@ -75,11 +76,13 @@ impl Volume {
         if self.read_only {
             sys::mount_setattr_read_only("let nothing in it be written, however deep", tree.as_fd())?;
         }
-        let place = match std::fs::metadata(&self.source) {
-            Ok(found) if found.is_dir() => root.directory(&self.target.to_string_lossy())?,
-            Ok(_) => root.file(&self.target.to_string_lossy())?,
-            Err(error) => return Err(Error::io("look at the volume's source", &self.source, &error)),
-        };
+        // By the descriptor: the name may lead somewhere else by now.
+        let found = fstat(&tree).map_err(|errno| {
+            Error::call("look at the volume's source", format!("fstat({})", tree.as_raw_fd()), errno)
+        })?;
+        let is_directory = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
+        let target_inside = self.target.to_string_lossy();
+        let place = if is_directory { root.directory(&target_inside)? } else { root.file(&target_inside)? };
         sys::move_mount(&format!("put it down at {target} of the new root"), tree.as_fd(), place.as_fd())
     }
     // ANCHOR_END: volume-mount

@@ -46,11 +46,10 @@ impl Error {
 
     /// A system call that failed. `step` completes the sentence "could not ...".
     pub fn call(step: impl Into<String>, call: impl Into<String>, errno: Errno) -> Self {
-        let call = call.into();
         Error {
             step: step.into(),
-            remedy: usual_remedy(&call, errno),
-            call: Some(call),
+            remedy: remedy_for_any(errno),
+            call: Some(call.into()),
             errno: Some(errno as i32),
             detail: None,
             status: CANNOT_MAKE,
@@ -149,29 +148,64 @@ impl<T> Advise<T> for Result<T> {
     }
 }
 
-/// What most often helps when `call` fails with `errno`.
-fn usual_remedy(call: &str, errno: Errno) -> Option<String> {
-    let name = call.split('(').next().unwrap_or_default();
-    let remedy = match (name, errno) {
-        ("unshare" | "clone", Errno::EPERM | Errno::ENOSPC | Errno::EUSERS) if call.contains("NEWUSER") => {
-            return Some(user_namespace_remedy());
+/// What a system call is about, as far as that decides what helps when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// It makes a user namespace, which some machines forbid to ordinary users.
+    UserNamespace,
+    /// It makes a process, in new namespaces perhaps.
+    Process,
+    /// It changes mounts, roots, names or namespaces, which takes a right over them.
+    Privileged,
+    /// It mounts a filesystem, which the kernel must have.
+    Mount,
+    /// It changes mounts in a way that came with Linux 5.2 to 5.12.
+    NewMount,
+    /// It takes no right, but Linux 5.12 at the most.
+    New,
+    /// Nothing of that.
+    Other,
+}
+
+impl Error {
+    /// Says what most often helps when a call about `subject` fails like this.
+    pub fn concerning(self, subject: Subject) -> Self {
+        let Some(errno) = self.errno() else { return self };
+        match subject.usual_remedy(errno) {
+            Some(remedy) => self.remedy(remedy),
+            None => self,
         }
-        (
-            "unshare" | "clone" | "mount" | "umount2" | "pivot_root" | "chroot" | "sethostname" | "open_tree"
-            | "move_mount" | "mount_setattr" | "setns" | "mknod",
-            Errno::EPERM | Errno::EACCES,
-        ) => {
-            "this process may not do that: inside a container engine, run the container with \
-             --privileged; `cargo run --bin doctor` tells what this machine allows"
-        }
-        ("open_tree" | "move_mount" | "mount_setattr" | "openat2" | "close_range", Errno::ENOSYS) => {
-            "this kernel is too old: Linux 5.12 or newer is needed"
-        }
-        ("mount", Errno::ENODEV) => "this kernel does not have that filesystem, or its module is not loaded",
-        (_, Errno::ENOSPC) => "the filesystem is full: make room, or choose a directory on another one",
-        (_, Errno::EROFS) => "the filesystem is read-only: choose a directory on another one",
-        (_, Errno::EMFILE | Errno::ENFILE) => "too many open files: raise `ulimit -n`",
-        ("clone" | "fork", Errno::EAGAIN) => "too many processes: see `ulimit -u` and pids.max of the cgroup",
+    }
+}
+
+impl Subject {
+    fn usual_remedy(self, errno: Errno) -> Option<String> {
+        use Subject::{Mount, New, NewMount, Privileged, Process, UserNamespace};
+        let remedy = match (self, errno) {
+            (UserNamespace, Errno::EPERM | Errno::ENOSPC | Errno::EUSERS) => {
+                return Some(user_namespace_remedy());
+            }
+            (Process | Privileged | Mount | NewMount | UserNamespace, Errno::EPERM | Errno::EACCES) => {
+                "this process may not do that: inside a container engine, run the container with \
+                 --privileged; `cargo run --bin doctor` tells what this machine allows"
+            }
+            (New | NewMount, Errno::ENOSYS) => "this kernel is too old: Linux 5.12 or newer is needed",
+            (Mount, Errno::ENODEV) => {
+                "this kernel does not have that filesystem, or its module is not loaded"
+            }
+            (Process, Errno::EAGAIN) => "too many processes: see `ulimit -u` and pids.max of the cgroup",
+            _ => return None,
+        };
+        Some(remedy.to_string())
+    }
+}
+
+/// What helps whatever the call was, where the error number alone tells.
+fn remedy_for_any(errno: Errno) -> Option<String> {
+    let remedy = match errno {
+        Errno::ENOSPC => "the filesystem is full: make room, or choose a directory on another one",
+        Errno::EROFS => "the filesystem is read-only: choose a directory on another one",
+        Errno::EMFILE | Errno::ENFILE => "too many open files: raise `ulimit -n`",
         _ => return None,
     };
     Some(remedy.to_string())
@@ -193,4 +227,39 @@ pub fn user_namespace_remedy() -> String {
          run on the host, as root, or in a container started with --privileged"
     }
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(subject: Subject, errno: Errno) -> String {
+        let error = Error::call("try", "call()", errno).concerning(subject);
+        error.advice().unwrap_or_default().to_string()
+    }
+
+    #[test]
+    fn a_remedy_goes_by_what_the_call_is_about() {
+        assert!(advice(Subject::Mount, Errno::EPERM).contains("--privileged"));
+        assert!(advice(Subject::Mount, Errno::ENODEV).contains("module"));
+        assert_eq!(advice(Subject::Privileged, Errno::ENODEV), "");
+        assert!(advice(Subject::NewMount, Errno::ENOSYS).contains("too old"));
+        assert!(advice(Subject::Process, Errno::EAGAIN).contains("too many processes"));
+        assert!(advice(Subject::UserNamespace, Errno::ENOSPC).contains("user namespace"));
+    }
+
+    #[test]
+    fn some_errors_have_one_remedy_for_all() {
+        for subject in [Subject::Other, Subject::Mount, Subject::New] {
+            assert!(advice(subject, Errno::ENOSPC).contains("full"));
+            assert!(advice(subject, Errno::EROFS).contains("read-only"));
+        }
+        assert_eq!(advice(Subject::Other, Errno::EPERM), "");
+    }
+
+    #[test]
+    fn a_word_in_the_call_is_not_what_it_is_about() {
+        let error = Error::call("try", "open(\"/srv/mount(1)\")", Errno::EPERM);
+        assert_eq!(error.advice(), None);
+    }
 }

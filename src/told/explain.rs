@@ -116,7 +116,7 @@ fn line(call: &str, why: &str) {
     let label = format!("[{place} {}]", std::process::id());
     let label = format!("{label:<16}");
     let label = if inside() { label.green() } else { label.blue() };
-    // One write for the whole line: several processes narrate at once.
+    // One write for the whole line: several processes narrate at the same time.
     let line = if call.is_empty() {
         format!("{label} {}\n", why.dimmed())
     } else {

@@ -27,13 +27,16 @@ use super::lab;
 use super::rootfs::Rootfs;
 use crate::container::address::{self, CANDIDATES};
 use crate::container::cgroup::{self, Cgroup, Limits, Memory, Mount};
-use crate::container::host::{self, Host};
-use crate::container::ledger::{self, Leftover};
+use crate::container::host::Host;
 use crate::container::netlink::{Message, Netlink};
 use crate::container::overlay::Overlay;
 use crate::container::pid::PROC_FLAGS;
 use crate::container::process::Status;
+use crate::container::state::directory::state_directory;
+use crate::container::state::ledger::Leftover;
+use crate::container::sweep;
 use crate::container::sys::{self, CloneFlags, MsFlags};
+use crate::container::user;
 use crate::container::{mount, nat, root};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
@@ -255,11 +258,14 @@ fn in_words(numbers: &[u8]) -> String {
 /// Clears up what killed runtimes of this user left, and says what it was.
 pub fn clean() -> Result<()> {
     become_root()?;
-    let swept = ledger::sweep()?;
-    for what in &swept {
+    let swept = sweep::sweep()?;
+    for what in &swept.undone {
         say(&format!("swept {what}"));
     }
-    if swept.is_empty() {
+    for page in &swept.kept {
+        say(&format!("kept {}: a newer version of this program wrote it, and can sweep it", page.display()));
+    }
+    if swept.undone.is_empty() && swept.kept.is_empty() {
         say("nothing to sweep");
     }
     Ok(())
@@ -332,7 +338,7 @@ fn in_child(what: impl FnOnce() -> Result<String>) -> Result<String> {
 /// What every chapter does first: an ordinary user becomes root of a user namespace.
 fn become_root() -> Result<()> {
     // Before the user changes, because the place of the notes depends on who it is.
-    ledger::state_directory()?;
+    state_directory()?;
     if geteuid().is_root() { Ok(()) } else { own_user_namespace() }
 }
 
@@ -354,7 +360,7 @@ fn in_own_mounts() -> Result<()> {
 
 /// An empty tmpfs on a directory that is sure to be there.
 fn scratch() -> Result<&'static Path> {
-    let place = ledger::state_directory()?;
+    let place = state_directory()?;
     mount_new("tmpfs", place, b"mode=755")?;
     Ok(place)
 }
@@ -441,7 +447,7 @@ fn capabilities() -> Result<String> {
         return Err(Error::new("use root's capabilities", format!("{} is missing", missing.join(", ")))
             .remedy("inside a container engine, run the container with --privileged"));
     }
-    Ok(match host::in_first_user_namespace()? {
+    Ok(match user::in_first_user_namespace()? {
         true => "all that the chapters use".to_string(),
         false => "all that the chapters use, in a user namespace".to_string(),
     })
@@ -476,7 +482,7 @@ fn proc() -> Result<String> {
     in_own_mounts()?;
     sys::unshare("have process numbers of its own", CloneFlags::CLONE_NEWPID)?;
     in_child(|| {
-        let place = ledger::state_directory()?;
+        let place = state_directory()?;
         sys::mount("mount a new /proc", Some(Path::new("proc")), place, Some("proc"), PROC_FLAGS, None)
             .remedy(
                 "parts of this machine's own /proc are hidden, as container engines do: run on the host, or with \
@@ -518,7 +524,7 @@ fn overlay() -> Result<String> {
     let mut host = Host::enter()?;
     // As the chapters: no option says where, so the upper layer is in memory.
     Overlay::new(&mut host, Path::new("/usr"), None)?.mount()?.directory("made-by-the-doctor")?;
-    Ok(match host::in_first_user_namespace()? {
+    Ok(match user::in_first_user_namespace()? {
         true => FOUND.to_string(),
         false => "with userxattr".to_string(),
     })
@@ -543,7 +549,7 @@ fn devices() -> Result<String> {
             "a devices cgroup or a nodev mount forbids it: in a container engine, run with --privileged",
         )
     };
-    if host::in_first_user_namespace()? {
+    if user::in_first_user_namespace()? {
         sys::mknod("make a device node", &node, 1, 3)?;
         use_it()?;
         return Ok("made with mknod".to_string());
@@ -574,7 +580,7 @@ fn uts_namespace() -> Result<String> {
 fn ipc_namespace() -> Result<String> {
     in_own_mounts()?;
     sys::unshare("have message queues of its own", CloneFlags::CLONE_NEWIPC)?;
-    mount_new("mqueue", ledger::state_directory()?, b"")?;
+    mount_new("mqueue", state_directory()?, b"")?;
     found()
 }
 

@@ -42,13 +42,13 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::container::cgroup::v2::V2;
 use crate::container::cgroup::{self, Mount};
-use crate::container::host::{self, Host};
-use crate::container::ledger::Leftover;
+use crate::container::host::Host;
 use crate::container::netlink::{Message, Netlink};
 use crate::container::pid::PROC_FLAGS;
 use crate::container::process::{self, Status};
+use crate::container::state::ledger::Leftover;
 use crate::container::sys::{self, CloneFlags, MsFlags};
-use crate::container::{init, mount, uts};
+use crate::container::{init, mount, user, uts};
 use crate::told::errors::{self, Advise, Error, Result};
 use crate::told::explain;
 
@@ -238,7 +238,7 @@ fn mount_fresh(devices: &Devices) -> Result<()> {
     // The machine's own /proc is not only covered but let go of: its /proc/1/root leads to files that are
     // not read-only. In a user namespace it can't be let go of, and leads nowhere. (And there it must
     // stay: the kernel allows another /proc only to who can see one already.)
-    if host::in_first_user_namespace()? {
+    if user::in_first_user_namespace()? {
         for (point, kind) in mounts()?.iter().rev() {
             if kind == "proc" || FRESH.iter().any(|fresh| point.starts_with(fresh)) {
                 detach(point);

@@ -24,22 +24,23 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::witness;
+use crate::container::state::claim::Claim;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
 
@@ -79,9 +80,8 @@ const STEP: &str = "assemble a root filesystem";
 pub struct Rootfs {
     path: PathBuf,
     source: Source,
-    /// The shared lock, where the directory is one that this module made. Close-on-exec, so that the
-    /// container does not inherit it.
-    _lock: Option<File>,
+    /// The shared lock, where the directory is one that this module made.
+    _claim: Option<Claim>,
 }
 
 /// What a root filesystem was made of.
@@ -170,7 +170,7 @@ fn given(directory: &Path) -> Result<Rootfs> {
                       of docker export), or leave --rootfs out: then one is assembled";
         return Err(Error::new(WHY, detail).remedy(remedy));
     }
-    Ok(Rootfs { path, source: Source::Given, _lock: None })
+    Ok(Rootfs { path, source: Source::Given, _claim: None })
 }
 
 /// The root filesystem made of this machine's programs.
@@ -276,22 +276,19 @@ impl Plan {
     /// The finished root filesystem in `place`, if there is one that this user may rely on.
     fn ready_in(&self, place: &Path) -> Result<Option<Rootfs>> {
         let path = place.join(&self.name);
-        let Some(lock) = lock_directory(&path)? else { return Ok(None) };
+        let Some(claim) = lock_directory(&path)? else { return Ok(None) };
         if !intact(&path) {
             return Ok(None);
         }
         // The kernel knows the path without links: one question, in place of one for each directory on the way.
-        let known = format!("/proc/self/fd/{}", lock.as_raw_fd());
+        let known = format!("/proc/self/fd/{}", claim.file().as_raw_fd());
         let path = fs::read_link(known).map_err(|error| Error::io(STEP, &path, &error))?;
-        Ok(Some(Rootfs { path, source: self.source.clone(), _lock: Some(lock) }))
+        Ok(Some(Rootfs { path, source: self.source.clone(), _claim: Some(claim) }))
     }
 
     /// Assembles it in `place`, where this user can write, unless another run does it first.
     fn assemble_in(&self, place: &Path) -> Result<Rootfs> {
-        let lock_path = place.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
-        let lock = lock.map_err(|error| Error::io(STEP, &lock_path, &error))?;
-        flock(&lock, libc::LOCK_EX).map_err(|errno| Error::call(STEP, "flock(LOCK_EX)", errno))?;
+        let _lock = Claim::wait(&place.join("lock"))?;
         if let Some(rootfs) = self.ready_in(place)? {
             return Ok(rootfs); // made while this run waited
         }
@@ -348,10 +345,9 @@ impl Plan {
             if name == self.name || !(name.starts_with(kind) || name.starts_with("aside-")) {
                 continue;
             }
-            let Ok(directory) = File::open(entry.path()) else { continue };
-            if flock(&directory, libc::LOCK_EX | libc::LOCK_NB).is_err() || has_mounts(&entry.path()) {
+            let Some(_unused) = Claim::inherit(&entry.path()).filter(|_| !has_mounts(&entry.path())) else {
                 continue;
-            }
+            };
             // Renamed first, so that no half-removed directory has a name that could be trusted.
             if let Ok(Some(aside)) = put_aside(place, &name) {
                 let _ = fs::remove_dir_all(aside);
@@ -503,30 +499,18 @@ fn outer_uid() -> u32 {
 
 // ---- Locks and old directories
 
-/// flock(2). Not nix's `Flock`, which unlocks when it is dropped: a child shares the lock with its parent,
-/// and would give it back for both.
-fn flock(file: &File, how: libc::c_int) -> nix::Result<()> {
-    loop {
-        // SAFETY: the descriptor is open, and nothing else is handed over.
-        match Errno::result(unsafe { libc::flock(file.as_raw_fd(), how) }) {
-            Err(Errno::EINTR) => {}
-            result => return result.map(drop),
-        }
-    }
-}
-
 /// Locks a directory of this user's so that nobody removes it. `None` if it is not there.
-fn lock_directory(path: &Path) -> Result<Option<File>> {
+fn lock_directory(path: &Path) -> Result<Option<Claim>> {
     loop {
         let Ok(directory) = File::open(path) else { return Ok(None) };
         let Ok(opened) = directory.metadata() else { return Ok(None) };
         if !is_own_directory(&opened) {
             return Ok(None);
         }
-        flock(&directory, libc::LOCK_SH).map_err(|errno| Error::call(STEP, "flock(LOCK_SH)", errno))?;
+        let Some(claim) = Claim::on(directory, path, FlockArg::LockShared)? else { return Ok(None) };
         // Whoever held the lock meanwhile may have been removing it.
         match fs::symlink_metadata(path) {
-            Ok(now) if (now.dev(), now.ino()) == (opened.dev(), opened.ino()) => return Ok(Some(directory)),
+            Ok(now) if (now.dev(), now.ino()) == (opened.dev(), opened.ino()) => return Ok(Some(claim)),
             Ok(_) => {}
             Err(_) => return Ok(None),
         }

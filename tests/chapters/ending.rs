@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
-use cooperage::container::host::in_first_user_namespace;
+use cooperage::container::user::in_first_user_namespace;
 use nix::sys::signal::{Signal, kill};
 
 use crate::support::run::{Running, chapter, children, eventually, says, sh};

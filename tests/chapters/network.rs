@@ -206,6 +206,8 @@ fn make_world() {
     ip(&format!("link add up0 type veth peer name world0 netns {pid}"));
     ip("addr add 192.0.2.2/24 dev up0");
     ip("link set up0 up");
+    // A new network namespace forwards if the machine does, and where Docker runs it does.
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("the lab's own");
     let inside = |arguments: &str| {
         let target = format!("--target={pid}");
         let ended = run(Command::new("nsenter").args([&target, "--net", "ip"]).args(arguments.split(' ')));

@@ -97,6 +97,8 @@ pub const SESSIONS: &[Session] = &[
     Session::new(
         "page05-nat",
         &[
+            // Where Docker runs the machine forwards already, and a new network namespace with it.
+            "~ echo 0 >/proc/sys/net/ipv4/ip_forward",
             "# a card to the world, as far as the kernel can tell",
             "ip link add wan0 type veth peer name world",
             "ip addr add 192.0.2.2/24 dev wan0; ip link set wan0 up; ip link set world up",

@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::inside::{Answer, Stopped, TICKET};
 use super::{Attack, inside, victim};
-use cooperage::container::host::in_first_user_namespace;
+use cooperage::container::user::in_first_user_namespace;
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::rootfs;
 

@@ -56,10 +56,7 @@ pub fn foreign(
     let text = fs::read_to_string(&file).map_err(|error| io(&file, &error))?;
     let own: toml::Table =
         toml::from_str(&text).map_err(|error| Error::new(STEP, format!("{}: {error}", file.display())))?;
-    let mut dependencies = match own.get("dependencies") {
-        Some(toml::Value::Table(table)) => table.clone(),
-        _ => toml::Table::new(),
-    };
+    let mut dependencies = dependencies(&own);
     let mut library = toml::Table::new();
     library.insert("path".into(), root.display().to_string().into());
     dependencies.insert("cooperage".into(), library.into());
@@ -108,6 +105,20 @@ pub fn foreign(
         }
     }
     Ok(built)
+}
+
+/// What the crate's library depends on. What a dependency inherits from the workspace is written out.
+fn dependencies(manifest: &toml::Table) -> toml::Table {
+    let table =
+        |value: Option<&toml::Value>| value.and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let workspace = table(manifest.get("workspace"));
+    let shared = table(workspace.get("dependencies"));
+    let written_out = |(name, value): (String, toml::Value)| {
+        let inherits = value.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+        let value = if inherits { shared.get(&name).cloned().unwrap_or(value) } else { value };
+        (name, value)
+    };
+    table(manifest.get("dependencies")).into_iter().map(written_out).collect()
 }
 
 /// Builds all at once; and if the compiler gets stuck in one of them, what is left, each for itself.

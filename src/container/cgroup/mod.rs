@@ -20,10 +20,9 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::host::Host;
-use super::ledger::Leftover;
 use super::process::Parent;
 use super::root::NewRoot;
+use super::state::ledger::{Ledger, Leftover};
 use super::sys;
 use crate::told::errors::{Advise, Error, Result};
 use crate::told::explain;
@@ -42,7 +41,7 @@ pub trait Hierarchy {
     fn enter(&self) -> Result<()>;
     /// Lets a frozen container go on, so that it can die.
     fn thaw(&self) -> Result<()>;
-    /// How many of its processes the kernel has killed for want of memory.
+    /// How many of its processes the kernel has killed because memory ran out.
     fn oom_kills(&self) -> Option<u64>;
     /// The most memory that it ever used, in bytes.
     fn peak_memory(&self) -> Option<u64>;
@@ -60,10 +59,10 @@ pub struct Cgroup {
 impl Cgroup {
     // ANCHOR: cgroup-new
     /// Makes a cgroup with these limits. It is noted, and removed at the end.
-    pub fn new(host: &mut Host, limits: &Limits) -> Result<Cgroup> {
+    pub fn new(ledger: &mut Ledger, limits: &Limits) -> Result<Cgroup> {
         limits.check()?;
         let limits = limits.clone();
-        match Cgroup::make(host, &limits) {
+        match Cgroup::make(ledger, &limits) {
             Ok(hierarchy) => Ok(Cgroup { hierarchy: Some(hierarchy), limits }),
             Err(error) if limits.are_none() => {
                 explain::remark(&format!("no cgroup, and none is needed: {}", error.reason()));
@@ -73,10 +72,10 @@ impl Cgroup {
         }
     }
 
-    fn make(host: &mut Host, limits: &Limits) -> Result<Box<dyn Hierarchy>> {
+    fn make(ledger: &mut Ledger, limits: &Limits) -> Result<Box<dyn Hierarchy>> {
         let hierarchy = find(&format!("cooperage-{}", std::process::id()), limits)?;
         for directory in hierarchy.directories() {
-            host.note(&Leftover::Cgroup(directory.to_path_buf()))?;
+            ledger.note(&Leftover::Cgroup(directory.to_path_buf()))?;
         }
         hierarchy.create(limits)?;
         Ok(hierarchy)
@@ -95,7 +94,7 @@ impl Cgroup {
     /// And its cgroup becomes the root of all that it can see: a cgroup namespace begins where its maker stands.
     pub fn enter(&self, parent: &Parent) -> Result<()> {
         if let Some(hierarchy) = &self.hierarchy
-            && !parent.has_placed_us()
+            && !parent.born_in_cgroup()
         {
             hierarchy.enter()?;
         }
@@ -114,7 +113,7 @@ impl Cgroup {
     }
 
     // ANCHOR: memory-report
-    /// What to tell the user at the end: that the kernel killed for want of memory, at which limit.
+    /// What to tell the user at the end: that the kernel killed because memory ran out, and at which limit.
     pub fn memory_report(&self) -> Option<String> {
         let hierarchy = self.hierarchy.as_ref()?;
         let kills = hierarchy.oom_kills().filter(|&kills| kills > 0)?;
@@ -281,7 +280,7 @@ fn destroy_once(directory: &Path) -> Result<()> {
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     if !processes.is_empty() && directory.join("cgroup.kill").exists() {
         // Version 2, since Linux 5.14. One at a time, a fork bomb could be faster.
-        sys::write_file("kill all that is left in it, at once", &directory.join("cgroup.kill"), "1")?;
+        sys::write_file("kill all that is left in it, in one go", &directory.join("cgroup.kill"), "1")?;
     } else {
         for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 0) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

@@ -20,7 +20,7 @@ use crate::told::errors::{Error, Result};
 /// container can be stopped as a whole.
 const CONTROLLERS: [&str; 4] = ["freezer", "memory", "cpu", "pids"];
 
-/// Limits what is written to disks. Of use only to who asks for that.
+/// Limits what is written to disks. Only those who ask for that need it.
 const DISKS: &str = "blkio";
 
 const REMEDY: &str = "run as root: version 1 cannot be given to ordinary users safely (version 2 can)";
@@ -36,7 +36,7 @@ impl V1 {
         V1::find_with(&CONTROLLERS, name, mounts, memberships)
     }
 
-    /// The same, with what else these limits need.
+    /// Places as [`V1::find`] has them, and those that these limits need besides.
     pub fn find_for(limits: &Limits, name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V1>> {
         let disks = (!limits.writes.is_empty()).then_some(DISKS);
         let controllers: Vec<_> = CONTROLLERS.into_iter().chain(disks).collect();
@@ -119,7 +119,7 @@ impl Hierarchy for V1 {
     }
 
     // ANCHOR: v1-enter
-    /// Writing 0 to `tasks` moves the writer itself, at once. (Writing a pid to cgroup.procs waits, for
+    /// Writing 0 to `tasks` moves the writer itself, immediately. (Writing a pid to cgroup.procs waits, for
     /// some milliseconds, until no processor can still be looking at the old state.)
     fn enter(&self) -> Result<()> {
         for directory in self.directories() {

@@ -293,7 +293,7 @@ mod tests {
         };
         V2::at(tree.path().into()).set(&limits)?;
         let written = names.map(|name| fs::read_to_string(tree.path().join(name)).unwrap_or_default());
-        // Files of the kernel's are written as a whole; here the end of "max" may show through.
+        // The kernel's files are written as a whole; here the end of "max" may show through.
         assert_eq!(written[0], "67108864");
         assert_eq!(&written[1][..1], "0");
         assert_eq!(written[2], "50000 100000");
@@ -308,7 +308,7 @@ mod tests {
         let error = V2::at(tree.path().into()).set(&limits).err().ok_or("it must fail")?;
         assert_eq!(error.errno(), Some(Errno::ENOENT));
         assert!(error.advice().is_some_and(|advice| advice.contains("controller")), "{error}");
-        assert!(!tree.path().join("pids.max").exists(), "a file of the kernel's is never made");
+        assert!(!tree.path().join("pids.max").exists(), "a kernel file is never made");
         Ok(())
     }
 

@@ -5,15 +5,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-
-use nix::fcntl::{Flock, FlockArg};
+use std::path::{Path, PathBuf};
 
 use super::netlink::Mac;
-use crate::container::ledger::{self, Lock};
+use crate::container::state::claim::Claim;
+use crate::container::state::directory::{list, state_directory};
 use crate::told::errors::{Error, Result};
 
 /// A range of IPv4 addresses: all that have their first `prefix` bits in common.
@@ -103,33 +101,25 @@ pub fn mac(address: Ipv4Addr) -> Mac {
 pub struct Lease {
     /// The address.
     pub address: Ipv4Addr,
-    _file: Flock<File>,
-    path: PathBuf,
+    claim: Claim,
 }
 
 impl Lease {
     // ANCHOR: take-lease
     /// Takes the lowest free address. The lock keeps two runtimes from opening and removing one file
     /// at the same time: both would believe that they hold it.
-    pub fn take(subnet: Subnet, _: &Lock) -> Result<Lease> {
+    pub fn take(subnet: Subnet, _: &Claim) -> Result<Lease> {
         const STEP: &str = "reserve an address";
         let directory = directory()?;
         fs::create_dir_all(&directory).map_err(|error| Error::io(STEP, &directory, &error))?;
         // Where there is a file, somebody lives, or has died a moment ago: such an address is the last resort.
         let name = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
-        let noted: HashSet<Ipv4Addr> = ledger::list(&directory).into_iter().filter_map(name).collect();
+        let noted: HashSet<Ipv4Addr> = list(&directory).into_iter().filter_map(name).collect();
         let fresh = subnet.rest().filter(|address| !noted.contains(address));
         for address in fresh.chain(subnet.rest().filter(|address| noted.contains(address))) {
             let path = directory.join(address.to_string());
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(|error| Error::io(STEP, &path, &error))?;
-            if let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                return Ok(Lease { address, _file: file, path });
+            if let Some(claim) = Claim::take(STEP, &path)? {
+                return Ok(Lease { address, claim });
             }
         }
         Err(Error::new(STEP, format!("all addresses of {subnet} are taken")))
@@ -137,19 +127,19 @@ impl Lease {
     // ANCHOR_END: take-lease
 
     /// Gives the address back.
-    pub fn give_back(self, _: &Lock) {
-        let _ = fs::remove_file(&self.path);
-        let _ = self.path.parent().map(fs::remove_dir); // succeeds when this was the last one
+    pub fn give_back(self, _: &Claim) {
+        let directory = self.claim.path().parent().map(Path::to_path_buf);
+        self.claim.remove();
+        let _ = directory.map(fs::remove_dir); // succeeds when this was the last one
     }
 }
 
 /// Removes the files of addresses whose runtimes are dead.
-pub fn sweep(_: &Lock) -> Result<()> {
+pub fn sweep(_: &Claim) -> Result<()> {
     let directory = directory()?;
-    for path in ledger::list(&directory) {
-        let Ok(file) = File::open(&path) else { continue };
-        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
-            let _ = fs::remove_file(path);
+    for path in list(&directory) {
+        if let Some(claim) = Claim::inherit(&path) {
+            claim.remove();
         }
     }
     let _ = fs::remove_dir(directory);
@@ -157,7 +147,7 @@ pub fn sweep(_: &Lock) -> Result<()> {
 }
 
 fn directory() -> Result<PathBuf> {
-    Ok(ledger::state_directory()?.join("addresses"))
+    Ok(state_directory()?.join("addresses"))
 }
 
 #[cfg(test)]

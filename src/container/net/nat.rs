@@ -8,7 +8,7 @@
 //! is a list of instructions for a small machine in the kernel ("load four bytes of the header from
 //! offset 12, mask them, compare"), of which a reader learns less than from the line of text below.
 //!
-//! A firewall of the host's may still drop what is handed on. Docker's does when it is there
+//! The host's firewall may still drop what is handed on. Docker's does when it is there
 //! (`iptables -P FORWARD DROP`): a rule here that accepts cannot overrule one there that drops. And ip_forward is one setting for the
 //! whole host: it is put back to what it was even if another program has come to rely on it since.
 

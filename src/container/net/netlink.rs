@@ -274,7 +274,7 @@ pub struct Route {
     pub unicast: bool,
 }
 
-/// A message of the kernel's: type and body.
+/// A message from the kernel: type and body.
 struct Reply {
     kind: u16,
     body: Vec<u8>,

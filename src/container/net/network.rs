@@ -36,17 +36,19 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::FlockArg;
 use serde::{Deserialize, Serialize};
 
 use super::address::{self, Lease, Subnet};
 use super::nat;
 use super::netlink::{Link, Message, Netlink, Route};
-use crate::container::host::{Host, same_namespace};
-use crate::container::ledger::{self, Lock};
 use crate::container::process::Child;
 use crate::container::root::NewRoot;
+use crate::container::state::claim::Claim;
+use crate::container::state::directory::{list, lock, state_directory};
+use crate::container::state::ledger::{self, Ledger};
 use crate::container::sys::{self, CloneFlags};
+use crate::container::user::same_namespace;
 use crate::container::uts;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -69,7 +71,6 @@ pub struct Network {
     mode: Mode,
     resolver: String,
     port: Option<Port>,
-    owner: u32,
 }
 
 /// A container's place at the bridge.
@@ -85,13 +86,13 @@ struct Port {
 
 impl Network {
     /// The runtime's half, before the child is made: the bridge is there, and an address on it reserved.
-    pub fn new(host: &mut Host, mode: Mode) -> Result<Network> {
+    pub fn new(ledger: &mut Ledger, mode: Mode) -> Result<Network> {
         let port = match mode {
-            Mode::Bridge => Some(Port::reserve(host.ordinary_user())?),
+            Mode::Bridge => Some(Port::reserve(ledger.ordinary_user())?),
             Mode::Host | Mode::None => None,
         };
-        let reaches_nobody = mode == Mode::Bridge && host.ordinary_user();
-        Ok(Network { mode, resolver: resolver(mode, reaches_nobody), port, owner: std::process::id() })
+        let reaches_nobody = mode == Mode::Bridge && ledger.ordinary_user();
+        Ok(Network { mode, resolver: resolver(mode, reaches_nobody), port })
     }
 
     // ANCHOR: network-namespace
@@ -163,10 +164,7 @@ impl Drop for Network {
     /// The end of the container: its cable, its address, and with the last one the bridge.
     fn drop(&mut self) {
         let Some(port) = self.port.take() else { return };
-        if std::process::id() != self.owner {
-            // This is the child. The locks it holds are its parent's: it must not unlock them.
-            std::mem::forget(port);
-        } else if let Err(error) = port.give_back() {
+        if let Err(error) = port.give_back() {
             // The next run finds the note and tries again.
             explain::remark(&format!("left for the next run: {} ({})", error.step(), error.reason()));
         }
@@ -176,7 +174,7 @@ impl Drop for Network {
 impl Port {
     // ANCHOR: reserve-port
     fn reserve(ordinary_user: bool) -> Result<Port> {
-        let lock = ledger::lock("network")?;
+        let lock = lock("network")?;
         if ordinary_user {
             enter_hub(&lock)?;
         }
@@ -202,7 +200,7 @@ impl Port {
 
     // ANCHOR: give-back-port
     fn give_back(self) -> Result<()> {
-        let lock = ledger::lock("network")?;
+        let lock = lock("network")?;
         if self.plugged_in.get() {
             if self.note.alone() {
                 delete(&self.netlink, "take the cable away with the last container", &self.cable)?;
@@ -226,7 +224,7 @@ fn find_or_make_bridge(
     netlink: &Netlink,
     note: &Note,
     ordinary_user: bool,
-    lock: &Lock,
+    lock: &Claim,
 ) -> Result<(Link, Subnet)> {
     if note.found && note.alone() {
         // Nobody lives here, so a killed runtime has left it. It may be half made.
@@ -354,7 +352,7 @@ fn demolish(netlink: &Netlink, note: &Note) -> Result<()> {
     }
 }
 
-/// The same for a bridge that a killed runtime left. True if it was there.
+/// Demolishes a bridge that a killed runtime left. True if it was there.
 fn clear_up(netlink: &Netlink, note: &Note) -> Result<bool> {
     // The bridge is made first and removed last. So if there is none, nothing else was left either: the
     // note is about a network namespace that is gone, whose number this one has got.
@@ -396,14 +394,13 @@ struct Changes {
 /// A note about one network namespace, named by its number. Every runtime whose container is at the
 /// bridge there holds a lock on it.
 struct Note {
-    file: Flock<File>,
-    path: PathBuf,
+    claim: Claim,
     /// Was it there already?
     found: bool,
 }
 
 impl Note {
-    fn about_this_network(_: &Lock) -> Result<Note> {
+    fn about_this_network(_: &Claim) -> Result<Note> {
         const STEP: &str = "note that there is a bridge";
         let path = note_path(&own_namespace()?)?;
         if let Some(directory) = path.parent() {
@@ -416,25 +413,23 @@ impl Note {
             .mode(0o600)
             .open(&path)
             .map_err(|error| Error::io(STEP, &path, &error))?;
-        let file = Flock::lock(file, FlockArg::LockShared)
-            .map_err(|(_, errno)| Error::call(STEP, "flock(LOCK_SH)", errno))?;
-        Ok(Note { file, path, found })
+        let claim = Claim::on(file, &path, FlockArg::LockShared)?
+            .ok_or_else(|| Error::new(STEP, "somebody else has locked the note"))?;
+        Ok(Note { claim, found })
     }
 
     /// Has it no other holder? This gives up the lock that others see: see `share`.
     fn alone(&self) -> bool {
-        self.file.relock(FlockArg::LockExclusiveNonblock).is_ok()
+        self.claim.is_last()
     }
 
     /// From now on nobody else is alone.
     fn share(&self) -> Result<()> {
-        self.file
-            .relock(FlockArg::LockShared)
-            .map_err(|errno| Error::call("note that there is a bridge", "flock(LOCK_SH)", errno))
+        self.claim.share()
     }
 
     /// This runtime needs the bridge no more. If nobody does, it goes.
-    fn leave(self, netlink: &Netlink, lock: &Lock) -> Result<()> {
+    fn leave(self, netlink: &Netlink, lock: &Claim) -> Result<()> {
         if self.alone() {
             demolish(netlink, &self)?;
             self.remove();
@@ -444,32 +439,35 @@ impl Note {
     }
 
     fn read(&self) -> Changes {
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        let text = fs::read_to_string(self.claim.path()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).next_back().unwrap_or_default()
     }
 
     /// Adds a line; the last one counts.
     fn write(&self, changes: &Changes) -> Result<()> {
-        let failed = |error: std::io::Error| Error::io("note what is about to change", &self.path, &error);
+        let failed =
+            |error: std::io::Error| Error::io("note what is about to change", self.claim.path(), &error);
         let mut line = serde_json::to_vec(changes).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
-        (&*self.file).write_all(&line).map_err(failed)
+        self.claim.file().write_all(&line).map_err(failed)
     }
 
     fn clear(&self) -> Result<()> {
-        self.file
+        self.claim
+            .file()
             .set_len(0)
-            .map_err(|error| Error::io("note that nothing is changed yet", &self.path, &error))
+            .map_err(|error| Error::io("note that nothing is changed yet", self.claim.path(), &error))
     }
 
-    fn remove(&self) {
-        let _ = fs::remove_file(&self.path);
-        let _ = self.path.parent().map(fs::remove_dir); // succeeds when this was the last one
+    fn remove(self) {
+        let directory = self.claim.path().parent().map(Path::to_path_buf);
+        self.claim.remove();
+        let _ = directory.map(fs::remove_dir); // succeeds when this was the last one
     }
 }
 
 fn notes() -> Result<PathBuf> {
-    Ok(ledger::state_directory()?.join("networks"))
+    Ok(state_directory()?.join("networks"))
 }
 
 fn note_path(namespace: &File) -> Result<PathBuf> {
@@ -491,16 +489,15 @@ pub fn sweep(somebody_died: bool) -> Result<bool> {
     if !notes.exists() {
         return Ok(false);
     }
-    let lock = ledger::lock("network")?;
+    let lock = lock("network")?;
     if somebody_died {
         address::sweep(&lock)?;
     }
     let mut swept = false;
-    for path in ledger::list(&notes) {
-        let Ok(file) = File::open(&path) else { continue };
-        let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
-        let note = Note { file, path, found: true };
-        let cleared = if note.path == note_path(&own_namespace()?)? {
+    for path in list(&notes) {
+        let Some(claim) = Claim::inherit(&path) else { continue };
+        let note = Note { claim, found: true };
+        let cleared = if path == note_path(&own_namespace()?)? {
             Netlink::open("remove what a killed runtime left").and_then(|netlink| clear_up(&netlink, &note))
         } else {
             // Another network namespace, and most likely gone with its last process: an ordinary user's
@@ -519,7 +516,7 @@ pub fn sweep(somebody_died: bool) -> Result<bool> {
 
 // ANCHOR: enter-hub
 /// Moves this runtime into the network namespace that this user's containers share, or into a new one.
-fn enter_hub(_: &Lock) -> Result<()> {
+fn enter_hub(_: &Claim) -> Result<()> {
     for pid in ledger::living()? {
         let open = |kind| File::open(format!("/proc/{pid}/ns/{kind}"));
         let (Ok(user), Ok(network)) = (open("user"), open("net")) else { continue };
@@ -558,7 +555,7 @@ fn resolver(mode: Mode, reaches_nobody: bool) -> String {
     let hosts = read(RESOLV_CONF);
     match mode {
         Mode::Host => hosts,
-        // An empty list fails at once. One that cannot be reached would keep every program waiting.
+        // An empty list fails immediately. One that cannot be reached would keep every program waiting.
         _ if reaches_nobody => servers_within_reach(&hosts, |_| false),
         _ if asks_resolved(&hosts) => servers_within_reach(&read(BEHIND_RESOLVED), not_loopback),
         _ => servers_within_reach(&hosts, not_loopback),
@@ -584,7 +581,7 @@ fn servers_within_reach(resolv_conf: &str, within_reach: impl Fn(&str) -> bool) 
         .flat_map(|line| [line, "\n"])
         .collect();
     if nameservers(&kept).next().is_none() {
-        kept += "# No nameserver of the host's can be reached from this container's network.\n";
+        kept += "# None of the host's nameservers can be reached from this container's network.\n";
     }
     kept
 }
@@ -616,7 +613,7 @@ mod tests {
     fn a_file_that_names_none_says_so() {
         for hosts in ["", "nameserver 127.0.0.1", "nameserver\n", "nameserver ::1\n"] {
             let inside = servers_within_reach(hosts, not_loopback);
-            assert!(inside.starts_with("# No nameserver"), "{hosts:?}: {inside:?}");
+            assert!(inside.starts_with("# None of the host"), "{hosts:?}: {inside:?}");
         }
     }
 
