@@ -13,10 +13,10 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use super::{
-    Cpus, Hierarchy, Limits, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit,
-    write_limit,
+use super::hierarchy::{
+    Hierarchy, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit, write_limit,
 };
+use super::limits::{Cpus, Limits};
 use crate::container::pid::PROC_FLAGS;
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};

@@ -9,10 +9,12 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::netlink::Mac;
 use crate::container::state::claim::Claim;
 use crate::container::state::directory::{list, state_directory};
 use crate::told::errors::{Error, Result};
+
+/// The hardware address of a link.
+pub type Mac = [u8; 6];
 
 /// A range of IPv4 addresses: all that have their first `prefix` bits in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

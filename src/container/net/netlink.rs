@@ -23,7 +23,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use super::address::Subnet;
+use super::address::{Mac, Subnet};
 use crate::told::errors::{Advise, Error, Result};
 use crate::told::explain;
 
@@ -83,9 +83,6 @@ mod uapi {
     pub const NLA_F_NESTED: u16 = 0x8000;
 }
 use uapi::*;
-
-/// The hardware address of a link.
-pub type Mac = [u8; 6];
 
 /// A request to the kernel.
 ///

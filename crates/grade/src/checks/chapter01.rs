@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::super::check::{Check, Failure, Trial};
+use crate::check::{Check, Failure, Trial};
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[

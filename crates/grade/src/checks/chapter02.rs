@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::super::check::{Check, Failure, Session, Trial, descendants, namespace, status_of};
+use crate::check::{Check, Failure, Session, Trial, descendants, namespace, status_of};
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[

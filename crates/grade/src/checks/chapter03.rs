@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::check::{Check, Failure, Trial};
+use crate::check::{Check, Failure, Trial};
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sched::CloneFlags;
 
-use super::super::check::{Check, Failure, Run, Session, Trial, namespace, status_of};
+use crate::check::{Check, Failure, Run, Session, Trial, namespace, status_of};
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[

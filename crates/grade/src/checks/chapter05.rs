@@ -16,7 +16,7 @@ use nix::sched::CloneFlags;
 
 use cooperage::container::netlink::Netlink;
 
-use super::super::check::{Check, Failure, Session, Trial, namespace, status_of};
+use crate::check::{Check, Failure, Session, Trial, namespace, status_of};
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[

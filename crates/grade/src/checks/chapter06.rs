@@ -11,9 +11,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::super::check::{
-    Check, Failure, Session, Trial, children, descendants, namespace, shorten, status_of,
-};
+use crate::check::{Check, Failure, Session, Trial, children, descendants, namespace, shorten, status_of};
 use cooperage::container::cgroup::{Mount, membership};
 
 /// In the order of the tasks.

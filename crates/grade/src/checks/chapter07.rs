@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::super::check::{Check, Failure, Session, Trial, namespace, status_of};
+use crate::check::{Check, Failure, Session, Trial, namespace, status_of};
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[
