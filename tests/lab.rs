@@ -16,7 +16,8 @@ use support::{Case, ROOT};
 
 fn main() -> std::process::ExitCode {
     support::on_the_machine(vec![
-        Case::new("worst_inhabitant_is_not_noticed", ROOT, |_| worst_inhabitant_is_not_noticed()),
+        Case::new("worst_inhabitant_is_not_noticed", ROOT, |_| worst_inhabitant_is_not_noticed())
+            .needs(&["program-ip"]),
         Case::new("killed_lab_leaves_no_process", ROOT, |_| killed_lab_leaves_no_process()),
         Case::new("lab_keeps_the_working_directory", ROOT, |_| lab_keeps_the_working_directory()),
         Case::new("lab_gives_the_commands_status", ROOT, |_| lab_gives_the_commands_status()),

@@ -128,13 +128,18 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("pidfd", "pidfd", pidfd).optional(),
     Feature::new("seccomp", "seccomp filters", seccomp).optional(),
     Feature::new("lab", "the lab", the_lab).optional(),
+    Feature::new("commands", "the commands that the book types", commands).optional(),
     Feature::new("strace", "strace, for the tests", strace).optional(),
     Feature::new("busybox", "busybox, for a smaller root filesystem", busybox).optional(),
     Feature::new("bare-host", "not in another container", bare_host).optional(),
 ];
 
-/// Tries one feature. The error says what is missing and what to do about it.
+/// Tries one feature. The error says what is missing and what to do about it. Besides [`FEATURES`] it knows
+/// `program-ip` and so on: a program that the machine has or not.
 pub fn check(name: &str) -> Result<String> {
+    if let Some(program) = name.strip_prefix("program-") {
+        return machines_program(program);
+    }
     match FEATURES.iter().find(|feature| feature.name == name) {
         Some(feature) => feature.check(),
         None => {
@@ -809,6 +814,67 @@ fn the_lab() -> Result<String> {
         Status::Exited(0) => Ok(if lab::inside() { "this is one" } else { FOUND }.to_string()),
         other => Err(Error::new("run true in the lab", format!("it ended with {}", other.code()))),
     }
+}
+
+/// The programs that the book's readers type on the machine itself, and the packages of Debian and Ubuntu that have them.
+pub const COMMANDS: [(&str, &str); 19] = [
+    ("bridge", "iproute2"),
+    ("busybox", "busybox-static"),
+    ("dd", "coreutils"),
+    ("findmnt", "util-linux"),
+    ("hostname", "hostname"),
+    ("ip", "iproute2"),
+    ("ipcmk", "util-linux"),
+    ("ipcs", "util-linux"),
+    ("lsns", "util-linux"),
+    ("mount", "mount"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("pgrep", "procps"),
+    ("ping", "iputils-ping"),
+    ("pkill", "procps"),
+    ("ps", "procps"),
+    ("strace", "strace"),
+    ("umount", "mount"),
+    ("unshare", "util-linux"),
+];
+
+/// What the pages type in a container, besides a shell's own commands.
+const COMMANDS_INSIDE: &str = "cat cut dd grep head hostname httpd ip kill ls mkdir mount nc ping ps rm sed sleep tail touch umount wget yes";
+
+fn machines_program(name: &str) -> Result<String> {
+    let package = COMMANDS.iter().find(|(program, _)| *program == name).map_or(name, |(_, package)| package);
+    program(name).map(|found| found.display().to_string()).ok_or_else(|| {
+        Error::new(format!("find {name}"), format!("there is no {name}")).remedy(install(&[package]))
+    })
+}
+
+/// The line that installs packages.
+fn install(packages: &[&str]) -> String {
+    format!("apt install {}, or your distribution's", packages.join(" "))
+}
+
+/// Which of the book's commands can't be typed here. In a container this crate's own stand in for some.
+fn commands() -> Result<String> {
+    let rootfs = Rootfs::find(None)?.programs()?;
+    let outside: Vec<_> = COMMANDS.into_iter().filter(|(name, _)| program(name).is_none()).collect();
+    let inside: Vec<_> =
+        COMMANDS_INSIDE.split(' ').filter(|name| !rootfs.iter().any(|program| program == name)).collect();
+    if outside.is_empty() && inside.is_empty() {
+        return Ok("all are there".to_string());
+    }
+    let mut missing = Vec::new();
+    let mut packages: BTreeSet<&str> = outside.iter().map(|(_, package)| *package).collect();
+    if !outside.is_empty() {
+        let names: Vec<_> = outside.iter().map(|(name, _)| *name).collect();
+        missing.push(format!("on the machine there is no {}", names.join(", ")));
+    }
+    if !inside.is_empty() {
+        missing.push(format!("in a container there is no {}", inside.join(", ")));
+        packages.insert("busybox-static"); // it has them all
+    }
+    let packages: Vec<&str> = packages.into_iter().collect();
+    Err(Error::new("type all of them", missing.join("; ")).remedy(install(&packages)))
 }
 
 fn strace() -> Result<String> {
