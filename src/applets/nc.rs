@@ -1,6 +1,6 @@
 //! nc: a connection as a pipe. What is read is sent, and what arrives is printed.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -74,15 +74,19 @@ fn connect(host: &str, port: u16, patience: Option<Duration>) -> Result<TcpStrea
     Err(failure.into())
 }
 
-/// Both ways at once, until the other end has said all. The end of the input is passed on.
+/// Both ways at once. The end of the input is passed on, and that of the other end's words is the end: but what waits to be
+/// sent still is, unless somebody would have to type it first.
 fn exchange(stream: TcpStream) -> Done {
     let mut sending = stream.try_clone().map_err(|error| words(&error))?;
-    std::thread::spawn(move || {
+    let sender = std::thread::spawn(move || {
         let _ = copy(&mut io::stdin(), &mut sending);
         let _ = sending.shutdown(Shutdown::Write);
     });
     let mut receiving = stream;
     copy(&mut receiving, &mut io::stdout()).map_err(|error| words(&error))?;
+    if !io::stdin().is_terminal() {
+        let _ = sender.join();
+    }
     Ok(0)
 }
 
