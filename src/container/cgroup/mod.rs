@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::process::Parent;
 use super::root::NewRoot;
 use super::state::ledger::{Ledger, Leftover};
-use super::sys;
+use super::{sys, user};
 use crate::told::errors::{Advise, Error, Result};
 use crate::told::explain;
 pub use limits::{Cpus, Limits, Memory, WriteRate};
@@ -220,8 +220,23 @@ fn make_directory(path: &Path, remedy: &str) -> Result<()> {
         Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
         Ok(()) => Ok(()),
     };
-    explain::call("make a cgroup: the kernel fills it with files", shown, make).remedy(remedy)
+    explain::call("make a cgroup: the kernel fills it with files", shown, make).remedy(remedy).map_err(
+        |error| {
+            let is_root = geteuid().is_root() && user::in_first_user_namespace().unwrap_or(false);
+            match error.errno() {
+                Some(Errno::EROFS) => error.remedy(READ_ONLY),
+                Some(Errno::EACCES | Errno::EPERM) if is_root => error.remedy(POWERLESS),
+                _ => error,
+            }
+        },
+    )
 }
+
+const READ_ONLY: &str = "cgroups are mounted read-only here, as container engines do: run on the host, or in a container that was \
+                         started with --privileged; without limits everything else works";
+/// Where "run as root" is no advice.
+const POWERLESS: &str = "this root may make no cgroup, as container engines have it: run on the host, or in a container that was \
+                         started with --privileged; without limits everything else works";
 
 /// Writes a limit. A file that is not there means that the kernel lacks the controller.
 fn write_limit(why: &str, directory: &Path, file: &str, value: impl std::fmt::Display) -> Result<()> {
