@@ -107,21 +107,32 @@ fn run_cases(cases: &[Case], arguments: Arguments, run: fn(&Case, Who) -> Result
         for &who in case.who {
             let name = label(case, who);
             let case = *case;
-            let trial = match machine.lacks(&case, who) {
-                Some(Lack { need, reason }) if is_required(&need) => {
-                    Trial::test(name, move || Err(Failed::from(format!("needs {need}: {reason}"))))
-                }
-                Some(Lack { need, reason }) => {
-                    left_out.add(&name, &need, &reason);
-                    // Short: all names are padded to the longest.
-                    Trial::test(name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
-                }
-                None => Trial::test(name.clone(), move || told::watched(&name, || run(&case, who))),
-            };
+            let lack = machine.lacks(&case, who);
+            let trial = trial(name, lack, move || run(&case, who), &mut left_out);
             trials.push(trial);
         }
     }
     told::run(&arguments, trials, &left_out, machine.lab)
+}
+
+/// A trial that runs where the machine lacks nothing; where it does, it is ignored, or fails if that was said to be required.
+pub fn trial(
+    name: String,
+    lack: Option<Lack>,
+    run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    left_out: &mut told::LeftOut,
+) -> Trial {
+    match lack {
+        Some(Lack { need, reason }) if is_required(&need) => {
+            Trial::test(name, move || Err(Failed::from(format!("needs {need}: {reason}"))))
+        }
+        Some(Lack { need, reason }) => {
+            left_out.add(&name, &need, &reason);
+            // Short: all names are padded to the longest.
+            Trial::test(name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
+        }
+        None => Trial::test(name.clone(), move || told::watched(&name, run)),
+    }
 }
 
 fn label(case: &Case, who: Who) -> String {
