@@ -230,7 +230,7 @@ impl Host {
         }
         // What is made once and kept: rootfs, and the empty places for notes. And where the repository is in /tmp, what is
         // built or comes and goes in it is nobody's leftover.
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let repository = super::repository();
         files.retain(|path| {
             let name = path.to_string_lossy();
             !name.contains("cooperage-rootfs")
@@ -304,7 +304,7 @@ fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
     for entry in entries {
         let path = entry.path();
         found(&path);
-        let kept = [USERS_VIEW, env!("CARGO_MANIFEST_DIR")].iter().any(|kept| path == Path::new(kept));
+        let kept = path == Path::new(USERS_VIEW) || path == super::repository();
         if kept || path.to_string_lossy().contains("cooperage-rootfs") {
             continue;
         }
