@@ -22,6 +22,7 @@ use support::told::{self, LeftOut};
 use support::{Lack, Machine};
 
 type Outcome = Result<(), Failed>;
+type Run = Box<dyn FnOnce() -> Outcome + Send>;
 
 /// The tasks that chapterNN itself does: its command line has their options, and the behaviour is the
 /// chapter's own.
@@ -125,8 +126,8 @@ fn trials(
     left_out: &mut LeftOut,
 ) -> Vec<Trial> {
     let everywhere = lacks(None);
-    let mut trials: Vec<(String, Option<Lack>, Box<dyn FnOnce() -> Outcome + Send>)> = Vec::new();
-    let mut add = |name: String, lack: Option<Lack>, trial: Box<dyn FnOnce() -> Outcome + Send>| {
+    let mut trials: Vec<(String, Option<Lack>, Run)> = Vec::new();
+    let mut add = |name: String, lack: Option<Lack>, trial: Run| {
         trials.push((name, lack.or_else(|| everywhere.clone()), trial));
     };
     for (name, trial) in [

@@ -230,6 +230,12 @@ pub fn report() -> bool {
         _ => format!("ready for {}, not for {}", named(&ready), named(&not_ready)).red(),
     };
     say(&verdict.bold().to_string());
+    // Once more, together: what has scrolled away is not read.
+    let lacking = findings.iter().filter(|found| !found.ok && found.required && !found.chapters.is_empty());
+    let remedies: BTreeSet<&str> = lacking.filter_map(|found| found.remedy.as_deref()).collect();
+    for remedy in remedies {
+        say(&format!("  {} {remedy}", "what helps:".bold()));
+    }
     not_ready.is_empty()
 }
 
@@ -452,7 +458,7 @@ fn capabilities() -> Result<String> {
     let missing: Vec<_> =
         CAPABILITIES.into_iter().filter(|(_, number)| !has(*number)).map(|(name, _)| name).collect();
     if !missing.is_empty() {
-        return Err(Error::new("use root's capabilities", format!("{} is missing", missing.join(", ")))
+        return Err(Error::new("use root's capabilities", format!("it has no {}", missing.join(", ")))
             .remedy("inside a container engine, run the container with --privileged"));
     }
     Ok(match user::in_first_user_namespace()? {
@@ -778,7 +784,7 @@ fn cgroup_freezer() -> Result<String> {
     host.note(&Leftover::Cgroup(directory.clone()))?;
     let made = fs::create_dir(&directory).map_err(|error| Error::io(WHY, &directory, &error)).remedy(
         "run as root; or, with version 2, in a cgroup of your own: systemd-run --user --scope -p Delegate=yes",
-    );
+    ).remedy_for(Errno::EROFS, cgroup::READ_ONLY);
     let result = made.and_then(|()| sys::write_file(WHY, &directory.join(file), value));
     cgroup::destroy(&directory)?;
     result.and_then(|()| found())

@@ -232,7 +232,8 @@ fn make_directory(path: &Path, remedy: &str) -> Result<()> {
     )
 }
 
-const READ_ONLY: &str = "cgroups are mounted read-only here, as container engines do: run on the host, or in a container that was \
+/// What helps where cgroups cannot be written to; being root does not.
+pub const READ_ONLY: &str = "cgroups are mounted read-only here, as container engines do: run on the host, or in a container that was \
                          started with --privileged; without limits everything else works";
 /// Where "run as root" is no advice.
 const POWERLESS: &str = "this root may make no cgroup, as container engines have it: run on the host, or in a container that was \
