@@ -193,7 +193,10 @@ impl Machine {
                 format!("{}{remedy}", error.reason())
             });
             if need == "lab" && missing.is_none() {
-                self.lab = Some(begun.elapsed());
+                // The first may have had to assemble a root filesystem, or to wait.
+                let again = Instant::now();
+                let _ = doctor::check(need);
+                self.lab = Some(again.elapsed().min(again - begun));
             }
             self.known.insert(need.to_string(), missing);
         }

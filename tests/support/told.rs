@@ -21,7 +21,7 @@ const MEASURED: [(&str, u64); 7] = [
     ("pages", 60),
 ];
 /// How long that machine takes for a lab.
-const MEASURED_LAB: Duration = Duration::from_millis(45);
+const MEASURED_LAB: Duration = Duration::from_millis(20);
 /// How often it is said what takes long.
 const INTERVAL: Duration = Duration::from_secs(20);
 
@@ -101,7 +101,7 @@ fn place(program: &str) -> std::io::Result<PathBuf> {
 }
 
 fn announce(lab: Option<Duration>) {
-    let slower = lab.map_or(1.0, |lab| (lab.as_secs_f64() / MEASURED_LAB.as_secs_f64()).clamp(0.5, 8.0));
+    let slower = lab.map_or(1.0, |lab| (lab.as_secs_f64() / MEASURED_LAB.as_secs_f64()).clamp(0.7, 5.0));
     let here = |(program, measured): &(&str, u64)| {
         let kept =
             place(program).and_then(std::fs::read_to_string).ok().and_then(|text| text.trim().parse().ok());
