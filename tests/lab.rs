@@ -118,8 +118,10 @@ fn lab(place: &Path) -> Command {
     command
 }
 
+/// A directory below target/; or elsewhere, where that is another user's.
 fn place() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory below target/")
+    let below = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+    below.or_else(|_| tempfile::tempdir()).expect("a temporary directory")
 }
 
 /// Clears up what runtimes left that were killed before this test: it is not to be seen going.
