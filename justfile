@@ -39,6 +39,10 @@ test *ARGS:
 test-vm *ARGS:
     tests/vm/test.sh {{ARGS}}
 
+# the same on bare Debian 12 and 13, with a C compiler and nothing else: just test-bare, just test-bare odd
+test-bare *ARGS:
+    tests/bare/test.sh {{ARGS}}
+
 # a shell in that machine, or a command
 vm *ARGS:
     tests/vm/vm.sh {{ARGS}}

@@ -76,8 +76,7 @@ fn matrix(who: &str, cells: &[Cell]) {
     }
     assert_eq!(cells.len(), ATTACKS.len() * usize::from(CHAPTERS));
     // With version 2 an ordinary user can have limits, if a cgroup was delegated.
-    let delegated =
-        who == "user" && !nix::unistd::geteuid().is_root() && doctor::check("cgroup-pids").is_ok();
+    let delegated = who == "user" && !nix::unistd::geteuid().is_root() && has("cgroup-pids");
     let host = match (version_1(), delegated) {
         (true, _) => "",
         (false, true) => "-v2-delegated",
@@ -94,7 +93,18 @@ fn matrix(who: &str, cells: &[Cell]) {
 }
 
 fn version_1() -> bool {
-    doctor::check("cgroup-v1").is_ok()
+    has("cgroup-v1")
+}
+
+/// Has this machine that feature? The doctor's program is asked: the function tries it in a child process, and does not do so
+/// in a process that has threads, such as this one.
+fn has(feature: &str) -> bool {
+    static FOUND: OnceLock<Vec<doctor::Finding>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let said = Command::new(support::built().join("doctor")).arg("--json").output().expect("the doctor");
+        serde_json::from_slice(&said.stdout).expect("JSON")
+    });
+    found.iter().any(|found| found.name == feature && found.ok)
 }
 
 fn rows_for_the_pages() {

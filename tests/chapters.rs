@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "chapters/applets.rs"]
+mod applets;
 #[path = "chapters/cgroups.rs"]
 mod cgroups;
 #[path = "chapters/cgroups_v2.rs"]
@@ -36,6 +38,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(status::cases());
     cases.extend(isolation::cases());
     cases.extend(rootfs::cases());
+    cases.extend(applets::cases());
     cases.extend(mounts::cases());
     cases.extend(names::cases());
     cases.extend(network::cases());

@@ -69,10 +69,10 @@ fn lay(lower: &Value) {
             _ => fs::write(&path, word(2)).expect("it is new"),
         }
     }
-    let user = if run::real_root() { "" } else { ",userxattr" };
-    // As where nobody has chosen otherwise. Some kernels can rename a directory of the lower layer.
-    let options =
-        format!("lowerdir={PLACE}/lower,upperdir={PLACE}/upper,workdir={PLACE}/work,redirect_dir=off{user}");
+    // As where nobody has chosen otherwise. Some kernels can rename a directory of the lower layer; never in a user
+    // namespace, where it is an error to ask.
+    let more = if run::real_root() { "redirect_dir=off" } else { "userxattr" };
+    let options = format!("lowerdir={PLACE}/lower,upperdir={PLACE}/upper,workdir={PLACE}/work,{more}");
     let merged = Path::new(PLACE).join("merged");
     mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .expect("an overlay");

@@ -23,8 +23,13 @@ use crate::told::errors::{Advise, Error, Result};
 pub fn make_private() -> Result<()> {
     let how = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     sys::mount("let nothing mounted here be seen outside", None, Path::new("/"), None, how, None)
+        .remedy_for(Errno::EINVAL, NO_MOUNT)
 }
 // ANCHOR_END: make-private
+
+/// What helps where the root directory is one that chroot(2) made out of any directory.
+const NO_MOUNT: &str = "the root directory is not a mount: this is a chroot. Run outside of it, or make its directory a mount \
+                        before you enter it: mount --rbind DIR DIR && chroot DIR";
 
 // ANCHOR: furnish
 /// Mounts /proc, /sys and /dev, and makes /tmp.

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use colored::Colorize;
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::mount::MntFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -96,7 +98,8 @@ impl Feature {
 pub const FEATURES: &[Feature] = &[
     Feature::new("kernel", "Linux 5.12 or newer", kernel),
     Feature::new("user-namespace", "user namespaces for ordinary users", user_namespace).for_ordinary_users(),
-    Feature::new("capabilities", "the capabilities of root", capabilities),
+    // What one of them is missing for is seen below: each trial needs some.
+    Feature::new("capabilities", "the capabilities of root", capabilities).optional(),
     Feature::new("rootfs", "root filesystem of this machine's programs", rootfs),
     Feature::new("chroot", "chroot", chroot),
     Feature::new("close-range", "close_range", close_range),
@@ -128,13 +131,18 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("pidfd", "pidfd", pidfd).optional(),
     Feature::new("seccomp", "seccomp filters", seccomp).optional(),
     Feature::new("lab", "the lab", the_lab).optional(),
+    Feature::new("commands", "the commands that the book types", commands).optional(),
     Feature::new("strace", "strace, for the tests", strace).optional(),
     Feature::new("busybox", "busybox, for a smaller root filesystem", busybox).optional(),
     Feature::new("bare-host", "not in another container", bare_host).optional(),
 ];
 
-/// Tries one feature. The error says what is missing and what to do about it.
+/// Tries one feature. The error says what is missing and what to do about it. Besides [`FEATURES`] it knows
+/// `program-ip` and so on: a program that the machine has or not.
 pub fn check(name: &str) -> Result<String> {
+    if let Some(program) = name.strip_prefix("program-") {
+        return machines_program(program);
+    }
     match FEATURES.iter().find(|feature| feature.name == name) {
         Some(feature) => feature.check(),
         None => {
@@ -222,6 +230,12 @@ pub fn report() -> bool {
         _ => format!("ready for {}, not for {}", named(&ready), named(&not_ready)).red(),
     };
     say(&verdict.bold().to_string());
+    // Once more, together: what has scrolled away is not read.
+    let lacking = findings.iter().filter(|found| !found.ok && found.required && !found.chapters.is_empty());
+    let remedies: BTreeSet<&str> = lacking.filter_map(|found| found.remedy.as_deref()).collect();
+    for remedy in remedies {
+        say(&format!("  {} {remedy}", "what helps:".bold()));
+    }
     not_ready.is_empty()
 }
 
@@ -444,7 +458,7 @@ fn capabilities() -> Result<String> {
     let missing: Vec<_> =
         CAPABILITIES.into_iter().filter(|(_, number)| !has(*number)).map(|(name, _)| name).collect();
     if !missing.is_empty() {
-        return Err(Error::new("use root's capabilities", format!("{} is missing", missing.join(", ")))
+        return Err(Error::new("use root's capabilities", format!("it has no {}", missing.join(", ")))
             .remedy("inside a container engine, run the container with --privileged"));
     }
     Ok(match user::in_first_user_namespace()? {
@@ -479,7 +493,11 @@ fn pid_namespace() -> Result<String> {
 }
 
 fn proc() -> Result<String> {
-    in_own_mounts()?;
+    match in_own_mounts() {
+        // In a chroot they are not private. Chapter 2, which has no mount namespace, mounts it all the same.
+        Err(error) if error.errno() == Some(Errno::EINVAL) => {}
+        result => result?,
+    }
     sys::unshare("have process numbers of its own", CloneFlags::CLONE_NEWPID)?;
     in_child(|| {
         let place = state_directory()?;
@@ -488,6 +506,7 @@ fn proc() -> Result<String> {
                 "parts of this machine's own /proc are hidden, as container engines do: run on the host, or with \
                  --privileged",
             )?;
+        let _ = nix::mount::umount2(place, MntFlags::MNT_DETACH); // it may be seen elsewhere
         found()
     })
 }
@@ -596,7 +615,8 @@ fn network_namespace() -> Result<String> {
 /// Makes a bridge, and says what its number is.
 fn make_bridge(netlink: &Netlink) -> Result<u32> {
     let mac = address::mac(CANDIDATES[0].gateway());
-    netlink.send("make a bridge", &[Message::bridge("doctor0", mac)]).remedy(
+    netlink.send("make a bridge", &[Message::bridge("doctor0", mac)]).remedy_for(
+        Errno::EOPNOTSUPP,
         "the kernel lacks the module: sudo modprobe bridge (in a container: on the host that it is on)",
     )?;
     let link = netlink.link("look at the bridge", "doctor0")?;
@@ -620,7 +640,8 @@ fn veth() -> Result<String> {
     let bridge = make_bridge(&netlink)?;
     let mac = address::mac(CANDIDATES[1].gateway());
     let pair = Message::veth("doctor1", bridge, 1500, "eth0", mac, other.as_fd());
-    netlink.send("make a pair of links", &[pair]).remedy(
+    netlink.send("make a pair of links", &[pair]).remedy_for(
+        Errno::EOPNOTSUPP,
         "the kernel lacks the module: sudo modprobe veth (in a container: on the host that it is on)",
     )?;
     found()
@@ -763,7 +784,7 @@ fn cgroup_freezer() -> Result<String> {
     host.note(&Leftover::Cgroup(directory.clone()))?;
     let made = fs::create_dir(&directory).map_err(|error| Error::io(WHY, &directory, &error)).remedy(
         "run as root; or, with version 2, in a cgroup of your own: systemd-run --user --scope -p Delegate=yes",
-    );
+    ).remedy_for(Errno::EROFS, cgroup::READ_ONLY);
     let result = made.and_then(|()| sys::write_file(WHY, &directory.join(file), value));
     cgroup::destroy(&directory)?;
     result.and_then(|()| found())
@@ -772,7 +793,7 @@ fn cgroup_freezer() -> Result<String> {
 fn pidfd() -> Result<String> {
     // SAFETY: numbers are all that pidfd_open(2) takes.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
-    match nix::errno::Errno::result(fd) {
+    match Errno::result(fd) {
         Ok(_) => found(),
         Err(errno) => Err(Error::call("hold a process by a descriptor", "pidfd_open()", errno)),
     }
@@ -790,7 +811,7 @@ fn seccomp() -> Result<String> {
     let result = unsafe {
         libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER as libc::c_ulong, &raw const filter)
     };
-    match nix::errno::Errno::result(result) {
+    match Errno::result(result) {
         Ok(_) => found(),
         Err(errno) => Err(Error::call(WHY, "prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER)", errno)),
     }
@@ -809,6 +830,67 @@ fn the_lab() -> Result<String> {
         Status::Exited(0) => Ok(if lab::inside() { "this is one" } else { FOUND }.to_string()),
         other => Err(Error::new("run true in the lab", format!("it ended with {}", other.code()))),
     }
+}
+
+/// The programs that the book's readers type on the machine itself, and the packages of Debian and Ubuntu that have them.
+pub const COMMANDS: [(&str, &str); 19] = [
+    ("bridge", "iproute2"),
+    ("busybox", "busybox-static"),
+    ("dd", "coreutils"),
+    ("findmnt", "util-linux"),
+    ("hostname", "hostname"),
+    ("ip", "iproute2"),
+    ("ipcmk", "util-linux"),
+    ("ipcs", "util-linux"),
+    ("lsns", "util-linux"),
+    ("mount", "mount"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("pgrep", "procps"),
+    ("ping", "iputils-ping"),
+    ("pkill", "procps"),
+    ("ps", "procps"),
+    ("strace", "strace"),
+    ("umount", "mount"),
+    ("unshare", "util-linux"),
+];
+
+/// What the pages type in a container, besides a shell's own commands.
+const COMMANDS_INSIDE: &str = "cat cut dd grep head hostname httpd ip kill ls mkdir mount nc ping ps rm sed sleep tail touch umount wget yes";
+
+fn machines_program(name: &str) -> Result<String> {
+    let package = COMMANDS.iter().find(|(program, _)| *program == name).map_or(name, |(_, package)| package);
+    program(name).map(|found| found.display().to_string()).ok_or_else(|| {
+        Error::new(format!("find {name}"), format!("there is no {name}")).remedy(install(&[package]))
+    })
+}
+
+/// The line that installs packages.
+fn install(packages: &[&str]) -> String {
+    format!("apt install {}, or your distribution's", packages.join(" "))
+}
+
+/// Which of the book's commands can't be typed here. In a container this crate's own stand in for some.
+fn commands() -> Result<String> {
+    let rootfs = Rootfs::find(None)?.programs()?;
+    let outside: Vec<_> = COMMANDS.into_iter().filter(|(name, _)| program(name).is_none()).collect();
+    let inside: Vec<_> =
+        COMMANDS_INSIDE.split(' ').filter(|name| !rootfs.iter().any(|program| program == name)).collect();
+    if outside.is_empty() && inside.is_empty() {
+        return Ok("all are there".to_string());
+    }
+    let mut missing = Vec::new();
+    let mut packages: BTreeSet<&str> = outside.iter().map(|(_, package)| *package).collect();
+    if !outside.is_empty() {
+        let names: Vec<_> = outside.iter().map(|(name, _)| *name).collect();
+        missing.push(format!("on the machine there is no {}", names.join(", ")));
+    }
+    if !inside.is_empty() {
+        missing.push(format!("in a container there is no {}", inside.join(", ")));
+        packages.insert("busybox-static"); // it has them all
+    }
+    let packages: Vec<&str> = packages.into_iter().collect();
+    Err(Error::new("type all of them", missing.join("; ")).remedy(install(&packages)))
 }
 
 fn strace() -> Result<String> {

@@ -7,6 +7,8 @@
 //!   It needs nothing else, so it is preferred where the machine has it (`apt install busybox-static`).
 //! - **machine**: those of [`PROGRAMS`] that the machine has. Each needs its shared libraries and the dynamic
 //!   loader, and finds them at the paths that it knows from the machine, so that is where they are put.
+//!   For ps, ip, ping and a few others that the machine may lack there are small ones of this crate's own, the
+//!   applets (src/applets).
 //!
 //! The variable `COOPERAGE_ROOTFS_FROM=busybox|machine` forces one of the ways. Both add a minimal /etc and
 //! this crate's own `witness`, if that has been built.
@@ -57,7 +59,7 @@ pub const PROGRAMS: &str = "
     ps pgrep pkill kill top free uptime nproc setsid prlimit strace
     mount umount findmnt mountpoint chroot pivot_root unshare nsenter lsns setpriv capsh
     hostname uname dmesg sysctl ipcs ipcmk ipcrm
-    ip ss ping nc nft
+    ip ss ping nc httpd nft
 ";
 
 /// Raised when the assembly changes, so that what an older version of this file made is not used.
@@ -227,6 +229,8 @@ struct Plan {
     /// Names and where they are; with a busybox only that.
     programs: Vec<(String, PathBuf)>,
     witness: Option<PathBuf>,
+    /// What stands in for programs that the machine lacks.
+    applets: Option<PathBuf>,
     /// The name of the directory.
     name: String,
 }
@@ -256,12 +260,17 @@ impl Plan {
                 ("machine", Source::Machine, PROGRAMS.split_whitespace().filter_map(found).collect())
             }
         };
-        let witness = program.and_then(witness_of);
+        let witness = program.and_then(|program| neighbour(program, "witness"));
+        let applets = match source {
+            Source::Machine => applets(program),
+            _ => None, // a busybox has all that they have
+        };
         let mut hash = Hash::new();
         hash.add(&VERSION.to_ne_bytes());
         // The loader's index changes with every library that is installed or upgraded.
         let index = Path::new("/etc/ld.so.cache");
-        for path in programs.iter().map(|(_, path)| path.as_path()).chain(witness.as_deref()).chain([index]) {
+        let own = witness.iter().chain(&applets).map(PathBuf::as_path);
+        for path in programs.iter().map(|(_, path)| path.as_path()).chain(own).chain([index]) {
             hash.add(path.as_os_str().as_bytes());
             if let Ok(found) = fs::metadata(path) {
                 for number in [found.len() as i64, found.mtime(), found.mtime_nsec()] {
@@ -270,7 +279,7 @@ impl Plan {
             }
         }
         let name = format!("rootfs-{way}-{:016x}", hash.0);
-        Ok(Plan { source, programs, witness, name })
+        Ok(Plan { source, programs, witness, applets, name })
     }
 
     /// The finished root filesystem in `place`, if there is one that this user may rely on.
@@ -323,15 +332,20 @@ impl Plan {
             Source::Busybox(busybox) => tree.busybox(busybox)?,
             _ => tree.machine(&self.programs)?,
         };
-        if let Some(witness) = &self.witness {
-            tree.copy(witness, Path::new("/usr/bin/witness"))?;
-            match tree.libraries(witness) {
+        for (name, program) in [("witness", &self.witness), ("applets", &self.applets)] {
+            let Some(program) = program else { continue };
+            let at = format!("usr/bin/{name}");
+            tree.copy(program, &Path::new("/").join(&at))?;
+            match tree.libraries(program) {
                 Ok(()) => count += 1,
                 Err(reason) => {
-                    explain::remark(&format!("left out witness: {reason}"));
-                    tree.remove("usr/bin/witness")?;
+                    explain::remark(&format!("left out {name}: {reason}"));
+                    tree.remove(&at)?;
                 }
             }
+        }
+        if let Some(applets) = &self.applets {
+            count += tree.applets(applets)?;
         }
         Ok(count)
     }
@@ -384,10 +398,15 @@ fn static_busybox(directories: &[PathBuf]) -> Option<PathBuf> {
         .find(|path| matches!(linking(path), Ok(Linking::Static)))
 }
 
-/// The witness that was built together with the program: beside it, or, for a test in target/debug/deps, one
-/// directory up.
-fn witness_of(program: &Path) -> Option<PathBuf> {
-    program.ancestors().skip(1).take(2).map(|directory| directory.join("witness")).find(|path| path.is_file())
+/// What was built together with the program: beside it, or, for a test in target/debug/deps, one directory up.
+fn neighbour(program: &Path, name: &str) -> Option<PathBuf> {
+    program.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+/// The applets that were built with this library; or those beside the program, where that has been moved.
+fn applets(program: Option<&Path>) -> Option<PathBuf> {
+    let built = PathBuf::from(env!("COOPERAGE_APPLETS"));
+    if built.is_file() { Some(built) } else { program.and_then(|program| neighbour(program, "applets")) }
 }
 
 /// FNV-1a, of 64 bits: enough to tell one machine's programs from what they were yesterday. (The standard
@@ -645,6 +664,29 @@ impl Tree {
         }
         self.extras()?;
         Ok(programs.len() - left_out.len())
+    }
+
+    /// Links to the applets under the names that are still free, and returns how many those are.
+    fn applets(&mut self, applets: &Path) -> Result<usize> {
+        if !self.root.join("usr/bin/applets").exists() {
+            return Ok(0);
+        }
+        let list = match output(applets, OsStr::new("--list"), None) {
+            Ok(list) => list,
+            Err(reason) => {
+                explain::remark(&format!("left out the applets: {reason}"));
+                return Ok(0);
+            }
+        };
+        let mut count = 0;
+        for name in list.lines().filter(|name| !name.contains('/')) {
+            let link = format!("usr/bin/{name}");
+            if fs::symlink_metadata(self.root.join(&link)).is_err() {
+                self.link("applets", &link)?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     fn program(&mut self, name: &str, path: &Path) -> Result<()> {
@@ -917,6 +959,7 @@ mod tests {
             source: Source::Machine,
             programs: Vec::new(),
             witness: None,
+            applets: None,
             name: "rootfs-machine-2".to_string(),
         };
         for name in ["rootfs-machine-1", "rootfs-machine-2", "rootfs-busybox-1", "aside-0", "used", "lock"] {

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use cooperage::container::user::in_first_user_namespace;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 
 use crate::support::run::{Running, chapter, children, eventually, says, sh};
@@ -247,14 +248,38 @@ impl OnTerminal {
     }
 
     fn until(&mut self, word: &str) {
+        self.wait_for(word, 60_000).unwrap_or_else(|()| panic!("it never says {word:?}: {:?}", self.said));
+    }
+
+    /// Types ctrl-C until the prompt is back. Once need not be enough: a shell that is just about to start a program
+    /// may take it for itself, and then wait for the program.
+    fn interrupts(&mut self) {
+        for _ in 0..300 {
+            self.types("\x03");
+            if self.wait_for("# ", 200).is_ok() {
+                return;
+            }
+        }
+        panic!("ctrl-C ends nothing: {:?}", self.said);
+    }
+
+    /// Reads up to the word, if it comes before nothing has been said for so many milliseconds.
+    fn wait_for(&mut self, word: &str, patience: u16) -> Result<(), ()> {
         let mut buffer = [0; 1024];
-        while !self.said.contains(word) {
+        loop {
+            if let Some(at) = self.said.find(word) {
+                self.said.drain(..at + word.len());
+                return Ok(());
+            }
+            let mut terminal = [PollFd::new(self.terminal.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut terminal, PollTimeout::from(patience)).expect("poll") == 0 {
+                return Err(());
+            }
             match self.terminal.read(&mut buffer) {
                 Ok(count @ 1..) => self.said.push_str(&String::from_utf8_lossy(&buffer[..count])),
                 _ => panic!("it ended without saying {word:?}: {}", self.said),
             }
         }
-        self.said.clear();
     }
 }
 
@@ -266,7 +291,7 @@ fn keys_of_a_terminal(who: Who) {
         // ctrl-C ends what runs in the foreground, and the shell goes on.
         on.types("sh -c 'echo $((40+3)) sleeps; sleep 1000'\n");
         on.until("43 sleeps");
-        on.types("\x03");
+        on.interrupts();
         on.types("echo rc=$?.\n");
         on.until("rc=130.");
         // ctrl-Z stops it, and fg continues it.
@@ -274,6 +299,7 @@ fn keys_of_a_terminal(who: Who) {
         on.until("44 runs");
         on.types("\x1a");
         on.until("Stopped");
+        on.until("# ");
         on.types("fg\n");
         on.until("read x");
         on.types("back\n");

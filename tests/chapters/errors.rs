@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::support::run::{Ended, Host, NOBODY, chapter, eventually, links, real_root, run};
-use crate::support::{BOTH, Case, ROOT, USER, Who, binary, is_snapshot};
+use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -14,6 +14,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("errors_of_the_command", BOTH, errors_of_the_command),
         Case::new("errors_of_options", BOTH, errors_of_options),
         Case::new("errors_of_missing_rights", ROOT, errors_of_missing_rights),
+        Case::new("errors_of_cgroups_that_are_read_only", ROOT, errors_of_cgroups_that_are_read_only)
+            .needs(&["cgroup-v1", ROOT_ITSELF]),
+        Case::new("errors_in_a_chroot", ROOT, errors_in_a_chroot).needs(&[ROOT_ITSELF]),
         Case::new("errors_without_user_namespaces", USER, errors_without_user_namespaces),
         Case::new("failed_setup_at_each_step_of_chapter_1", ROOT, |who| failed_setup(1, who))
             .needs(&["strace"]),
@@ -113,6 +116,38 @@ fn errors_of_missing_rights(who: Who) {
         snapshot(&format!("errors/no-right-{name}"), &run(&mut command), 125);
         Host::now().must_be(&before, &format!("no right to {name}"));
     }
+}
+
+/// As container engines mount them: "run as root" would be no advice.
+fn errors_of_cgroups_that_are_read_only(who: Who) {
+    let script = format!(
+        "for m in /sys/fs/cgroup/*; do ! mountpoint -q $m || mount -o remount,bind,ro $m; done; exec {} --memory 64m -- true",
+        binary("chapter06", who).display()
+    );
+    let ended = run(Command::new("unshare").args(["--mount", "sh", "-c", &script]));
+    assert_eq!(ended.status, 125, "{}", ended.err);
+    assert!(ended.err.contains("EROFS") && ended.err.contains("--privileged"), "{}", ended.err);
+    assert!(!ended.err.contains("run as root"), "{}", ended.err);
+}
+
+/// The root directory is no mount there, and what is no mount cannot be made private.
+fn errors_in_a_chroot(who: Who) {
+    let script = format!(
+        "mkdir /tmp/r; for d in /*; do \
+            if [ -L $d ]; then cp -P $d /tmp/r; elif [ -d $d ]; then mkdir /tmp/r$d; [ $d = /tmp ] || mount --rbind $d /tmp/r$d; fi; \
+         done; mkdir /tmp/r/tmp/bin; mount --bind {} /tmp/r/tmp/bin; exec chroot /tmp/r /tmp/bin/chapter",
+        binary("", who).display()
+    );
+    let inside = |number: u32| {
+        let script = format!("{script}{number:02} -- echo it runs");
+        run(Command::new("unshare").args(["--mount", "sh", "-c", &script]))
+    };
+    let ended = inside(1);
+    assert_eq!((ended.status, ended.out.as_str()), (0, "it runs\n"), "{}", ended.err);
+    fs::remove_dir_all("/tmp/r").expect("nothing is mounted there any more");
+    let ended = inside(3);
+    assert_eq!(ended.status, 125, "{}", ended.err);
+    assert!(ended.err.contains("EINVAL") && ended.err.contains("this is a chroot"), "{}", ended.err);
 }
 
 fn errors_without_user_namespaces(who: Who) {

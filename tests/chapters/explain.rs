@@ -15,7 +15,12 @@ pub fn cases() -> Vec<Case> {
         Case::new("narration_goes_to_stderr_without_colour", BOTH, narration_goes_to_stderr_without_colour),
         Case::new("narration_reads_well", ROOT, narration_reads_well).needs(&[ROOT_ITSELF]),
         Case::new("narration_reads_well", USER, narration_reads_well),
-        Case::new("narration_of_limits_reads_well", BOTH, narration_of_limits_reads_well)
+        Case::new("narration_of_limits_reads_well", ROOT, narration_of_limits_reads_well).needs(&[
+            "cgroup-v1",
+            "cgroup-memory",
+            ROOT_ITSELF,
+        ]),
+        Case::new("narration_of_limits_reads_well", USER, narration_of_limits_reads_well)
             .needs(&["cgroup-v1"]),
     ]
 }

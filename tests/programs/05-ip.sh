@@ -1,5 +1,6 @@
 #!/bin/sh
 # passes: 5.1 5.2 5.3
+# needs: ip
 # Chapter 5 as a shell script around unshare(1), nsenter(1) and ip(8). Which address is free it asks of the kernel:
 # the place of a port at the bridge is taken as long as the cable is there.
 set -eu

@@ -9,6 +9,7 @@
 
 pub mod run;
 pub mod session;
+pub mod told;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -99,25 +100,39 @@ pub fn on_the_machine(cases: Vec<Case>) -> ExitCode {
 }
 
 fn run_cases(cases: &[Case], arguments: Arguments, run: fn(&Case, Who) -> Result<(), Failed>) -> ExitCode {
-    let mut known = BTreeMap::new();
+    let mut machine = Machine::default();
+    let mut left_out = told::LeftOut::default();
     let mut trials = Vec::new();
     for case in cases {
         for &who in case.who {
-            let missing = missing(case, who, &mut known);
             let name = label(case, who);
             let case = *case;
-            let trial = match &missing {
-                Some((reason, required)) if *required => {
-                    let reason = reason.clone();
-                    Trial::test(name, move || Err(Failed::from(reason)))
-                }
-                Some((reason, _)) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
-                None => Trial::test(name, move || run(&case, who)),
-            };
+            let lack = machine.lacks(&case, who);
+            let trial = trial(name, lack, move || run(&case, who), &mut left_out);
             trials.push(trial);
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    told::run(&arguments, trials, &left_out, machine.lab)
+}
+
+/// A trial that runs where the machine lacks nothing; where it does, it is ignored, or fails if that was said to be required.
+pub fn trial(
+    name: String,
+    lack: Option<Lack>,
+    run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    left_out: &mut told::LeftOut,
+) -> Trial {
+    match lack {
+        Some(Lack { need, reason }) if is_required(&need) => {
+            Trial::test(name, move || Err(Failed::from(format!("needs {need}: {reason}"))))
+        }
+        Some(Lack { need, reason }) => {
+            left_out.add(&name, &need, &reason);
+            // Short: all names are padded to the longest.
+            Trial::test(name, || Ok(())).with_kind(format!("needs {need}")).with_ignored_flag(true)
+        }
+        None => Trial::test(name.clone(), move || told::watched(&name, run)),
+    }
 }
 
 fn label(case: &Case, who: Who) -> String {
@@ -131,39 +146,66 @@ pub fn is_required(feature: &str) -> bool {
     !excepted && required.split(',').any(|word| word == "all" || word == feature)
 }
 
-/// The first feature that this machine lacks, and whether it was said to be required.
-fn missing(
-    case: &Case,
-    who: Who,
-    known: &mut BTreeMap<&'static str, Option<String>>,
-) -> Option<(String, bool)> {
-    let mut needs = vec!["lab"];
-    needs.extend(case.needs);
-    if who == Who::User {
-        needs.push("user-namespace");
-    }
-    if needs.contains(&ANOTHER_USER) && who == Who::User && !nix::unistd::geteuid().is_root() {
-        return Some((
-            "needs root, to start several programs as one other user".into(),
-            is_required(ANOTHER_USER),
-        ));
-    }
-    if needs.contains(&ROOT_ITSELF) && !nix::unistd::geteuid().is_root() {
-        return Some(("needs root, whose containers are to be looked at".into(), is_required(ROOT_ITSELF)));
-    }
-    for need in needs.into_iter().filter(|need| ![ANOTHER_USER, ROOT_ITSELF].contains(need)) {
-        let lack = known.entry(need).or_insert_with(|| match doctor::check(need) {
-            Ok(_) => None,
-            Err(error) => {
-                let remedy = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
-                Some(format!("needs {need}: {}{remedy}", error.reason()))
-            }
-        });
-        if let Some(reason) = lack {
-            return Some((reason.clone(), is_required(need)));
+/// What this machine lacks for a case.
+#[derive(Debug, Clone)]
+pub struct Lack {
+    /// The feature, by the doctor's name or by one of ours.
+    pub need: String,
+    /// What is missing, and what helps.
+    pub reason: String,
+}
+
+/// What has been found out about this machine.
+#[derive(Default)]
+pub struct Machine {
+    known: BTreeMap<String, Option<String>>,
+    /// How long it took to make a lab.
+    pub lab: Option<Duration>,
+}
+
+impl Machine {
+    /// The first of a case's needs that this machine does not have.
+    fn lacks(&mut self, case: &Case, who: Who) -> Option<Lack> {
+        let root = nix::unistd::geteuid().is_root();
+        let mut needs = vec!["lab"];
+        needs.extend(case.needs);
+        if who == Who::User {
+            needs.push("user-namespace");
         }
+        needs.into_iter().find_map(|need| match need {
+            ANOTHER_USER if who == Who::Root || root => None,
+            ANOTHER_USER => Some(lack(
+                need,
+                "an ordinary user can't start several programs as one other user; run as root",
+            )),
+            ROOT_ITSELF if root => None,
+            ROOT_ITSELF => Some(lack(need, "it looks at the containers of the machine's root; run as root")),
+            need => self.lacks_feature(need),
+        })
     }
-    None
+
+    /// Is this feature of the doctor's missing?
+    pub fn lacks_feature(&mut self, need: &str) -> Option<Lack> {
+        if !self.known.contains_key(need) {
+            let begun = Instant::now();
+            let missing = doctor::check(need).err().map(|error| {
+                let remedy = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+                format!("{}{remedy}", error.reason())
+            });
+            if need == "lab" && missing.is_none() {
+                // The first may have had to assemble a root filesystem, or to wait.
+                let again = Instant::now();
+                let _ = doctor::check(need);
+                self.lab = Some(again.elapsed().min(again - begun));
+            }
+            self.known.insert(need.to_string(), missing);
+        }
+        self.known[need].as_deref().map(|reason| lack(need, reason))
+    }
+}
+
+fn lack(need: &str, reason: &str) -> Lack {
+    Lack { need: need.to_string(), reason: reason.to_string() }
 }
 
 /// Runs the case in a lab, and fails with all that it said.

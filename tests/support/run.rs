@@ -228,15 +228,15 @@ impl Host {
         for directory in ["/run", "/tmp", "/dev/shm", "/var/tmp"] {
             walk(Path::new(directory), &mut |path| files.push(path.to_path_buf()));
         }
-        // What is made once and kept: rootfs, and the empty places for notes. And where the repository is in
-        // /tmp, a virtual machine may come and go in it.
-        let machines = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm");
+        // What is made once and kept: rootfs, and the empty places for notes. And where the repository is in /tmp, what is
+        // built or comes and goes in it is nobody's leftover.
+        let repository = super::repository();
         files.retain(|path| {
             let name = path.to_string_lossy();
             !name.contains("cooperage-rootfs")
                 && !name.starts_with(USERS_VIEW)
                 && !is_place_for_notes(&name)
-                && !path.starts_with(&machines)
+                && !path.starts_with(repository)
         });
         let mut cgroups = Vec::new();
         walk(Path::new("/sys/fs/cgroup"), &mut |path| {
@@ -304,7 +304,8 @@ fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
     for entry in entries {
         let path = entry.path();
         found(&path);
-        if path == Path::new(USERS_VIEW) || path.to_string_lossy().contains("cooperage-rootfs") {
+        let kept = path == Path::new(USERS_VIEW) || path == super::repository();
+        if kept || path.to_string_lossy().contains("cooperage-rootfs") {
             continue;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

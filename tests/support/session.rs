@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cooperage::workshop::doctor;
 use nix::mount::{MsFlags, mount};
 
 use super::run::as_who;
@@ -102,8 +103,19 @@ impl Session {
         // A user is one who has been given nothing: root's tests have such a one.
         needs.push(if self.who == Who::Root { super::ROOT_ITSELF } else { super::ANOTHER_USER });
         needs.extend(self.needs);
+        needs.extend(self.programs());
         let who: &'static [Who] = if self.who == Who::Root { super::ROOT } else { super::USER };
         Case { name: self.name, who, needs: needs.leak(), lab: self.lab, test: play }
+    }
+
+    /// The programs of the machine that it types, as features for the doctor to look for. (A container has busybox's.)
+    fn programs(&self) -> Vec<&'static str> {
+        let typed = self.lines.iter().filter(|line| !line.starts_with("> ") && !line.starts_with("# "));
+        let outside = typed.map(|line| line.split("cargo run").next().unwrap_or_default());
+        let words: Vec<&str> =
+            outside.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric())).collect();
+        let typed = doctor::COMMANDS.iter().filter(|(name, _)| words.contains(name));
+        typed.map(|(name, _)| &*format!("program-{name}").leak()).collect()
     }
 
     /// The broken program to be built: its name, and its text.

@@ -157,11 +157,14 @@ pub fn student_edition(root: &Path, to: &Path, hidden: &[u8]) -> Result<usize> {
         }
         count += 1;
     }
-    // Each package with a sealed file unseals its own.
+    // Each package with a sealed file unseals its own. One that has a build script does so there.
     let package = |file: &PathBuf| {
         file.ancestors().find(|above| root.join(above).join("Cargo.toml").is_file()).map(Path::to_path_buf)
     };
     for package in sealed.iter().filter_map(package).collect::<BTreeSet<_>>() {
+        if root.join(&package).join("build.rs").is_file() {
+            continue;
+        }
         let build = to.join(package).join("build.rs");
         fs::write(&build, BUILD).map_err(|error| io(&build, &error))?;
         count += 1;

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use super::limits::Limits;
 use crate::container::root::NewRoot;
-use crate::container::sys;
+use crate::container::{sys, user};
 use crate::told::errors::{Advise, Result};
 use crate::told::explain;
 
@@ -109,8 +110,25 @@ pub(super) fn make_directory(path: &Path, remedy: &str) -> Result<()> {
         Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
         Ok(()) => Ok(()),
     };
-    explain::call("make a cgroup: the kernel fills it with files", shown, make).remedy(remedy)
+    explain::call("make a cgroup: the kernel fills it with files", shown, make).remedy(remedy).map_err(
+        |error| {
+            let is_root = geteuid().is_root() && user::in_first_user_namespace().unwrap_or(false);
+            match error.errno() {
+                Some(Errno::EROFS) => error.remedy(READ_ONLY),
+                Some(Errno::EACCES | Errno::EPERM) if is_root => error.remedy(POWERLESS),
+                _ => error,
+            }
+        },
+    )
 }
+
+/// What helps where cgroups cannot be written to; being root does not.
+pub const READ_ONLY: &str = "cgroups are mounted read-only here, as container engines do: run on the host, or in a \
+     container that was started with --privileged; without limits everything else works";
+
+/// Where "run as root" is no advice.
+const POWERLESS: &str = "this root may make no cgroup, as container engines have it: run on the host, or in a \
+     container that was started with --privileged; without limits everything else works";
 
 /// Writes a limit. A file that is not there means that the kernel lacks the controller.
 pub(super) fn write_limit(

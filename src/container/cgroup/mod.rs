@@ -27,7 +27,7 @@ use super::state::ledger::{Ledger, Leftover};
 use super::sys;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
-pub use hierarchy::{Hierarchy, Mount, membership, own_directory};
+pub use hierarchy::{Hierarchy, Mount, READ_ONLY, membership, own_directory};
 pub use limits::{Cpus, Limits, Memory, WriteRate};
 
 /// A container's cgroup; none where no limit was asked for and none can be made.
