@@ -23,23 +23,15 @@ use crate::told::errors::{Error, Result};
 /// Starts the command as a child, by `become_command`; then reaps, forwards and waits. Ends with the
 /// command, and with its status.
 ///
-/// This process goes on running the runtime's own program, a file on the host, and the container sees it:
-/// /proc/1/exe leads there, and whoever may follow it may change that file (CVE-2019-5736). So nobody may but
-/// root of the user namespace in which the runtime was started. It is done before the command is there.
+/// This process goes on running the runtime's own program, a file on the host, and the container
+/// sees it: /proc/1/exe leads there, and whoever may follow it may change that file (CVE-2019-5736).
+/// So nobody may but root of the user namespace in which the runtime was started. It is done before
+/// the command is there.
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     sys::set_not_dumpable("let none but real root follow /proc/1/exe to the runtime's own program")?;
     let start = || {
         // SAFETY: of what it changes nothing is used after it: it fails, or becomes the command.
         unsafe { sys::vfork(START, || end_as(parent, become_command)) }
-    };
-    end_with(parent, close_files(parent).and_then(|()| start()))
-}
-
-/// Runs an init for the lab, whose inhabitants may look at it: their /proc/1/exe is how they know it.
-pub fn run_in_sight(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> ! {
-    let start = || {
-        // SAFETY: init has one thread, as the child of a process with one.
-        unsafe { sys::fork(START, || end_as(parent, become_command)) }
     };
     end_with(parent, close_files(parent).and_then(|()| start()))
 }
@@ -68,6 +60,15 @@ fn end_with(parent: &Parent, command: Result<Pid>) -> ! {
     })
 }
 // ANCHOR_END: init-run
+
+/// Runs an init for the lab, whose inhabitants may look at it: their /proc/1/exe is how they know it.
+pub fn run_in_sight(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> ! {
+    let start = || {
+        // SAFETY: init has one thread, as the child of a process with one.
+        unsafe { sys::fork(START, || end_as(parent, become_command)) }
+    };
+    end_with(parent, close_files(parent).and_then(|()| start()))
+}
 
 // ANCHOR: init-files
 /// Init never becomes another program, so nothing closes the host's files for it. Whoever gets into

@@ -37,8 +37,8 @@ fn is_there(leftover: &Leftover) -> bool {
 }
 
 // ANCHOR: ledger-end
-/// The end of a runtime: what was made last is undone first. A page with something that could not be undone is
-/// kept, and the next run tries again.
+/// The end of a runtime: what was made last is undone first. A page with something that could not be
+/// undone is kept, and the next run tries again.
 pub fn settle(ledger: &mut Ledger) {
     let left = ledger.notes().iter().rev().filter(|leftover| clear(leftover).is_err()).count();
     if left == 0 {

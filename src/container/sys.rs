@@ -113,8 +113,8 @@ pub unsafe fn clone_into(why: &str, new: CloneFlags, cgroup: BorrowedFd) -> Resu
 // ANCHOR_END: sys-clone-into
 
 // ANCHOR: sys-fork
-/// clone(2) the way fork(2) uses it, without a new namespace: the child runs `child` in a copy of this process, and
-/// ends with the status that it returns.
+/// clone(2) the way fork(2) uses it, without a new namespace: the child runs `child` in a copy of
+/// this process, and ends with the status that it returns.
 ///
 /// # Safety
 ///
@@ -123,7 +123,8 @@ pub unsafe fn fork(why: &str, child: impl FnOnce() -> u8) -> Result<Pid> {
     // SAFETY: the caller's promise.
     match unsafe { clone(why, CloneFlags::empty())? } {
         Some(pid) => Ok(pid),
-        // SAFETY: _exit(2) has no precondition. (Not exit(): what was registered to run at exit is the parent's.)
+        // Not exit(): what was registered to run at exit belongs to the parent.
+        // SAFETY: _exit(2) has no precondition.
         None => unsafe { libc::_exit(child().into()) },
     }
 }

@@ -81,8 +81,8 @@ impl Parent {
 }
 
 // ANCHOR: spawn
-/// Makes a child in new namespaces, and watches over it. `half` is the child's half of the story: it ends by
-/// becoming the command, so it returns only an error.
+/// Makes a child in new namespaces, and watches over it. `half` is the child's half of the story: it
+/// ends by becoming the command, so it returns only an error.
 ///
 /// Signals are blocked before the child is made and stay so until its command starts: none that comes
 /// in between is lost. The child dies with this process, even if that is killed by SIGKILL.
@@ -90,8 +90,8 @@ pub fn spawn(new: CloneFlags, half: impl FnOnce(&Parent) -> Result<Infallible>) 
     spawn_into(None, new, half)
 }
 
-/// Does what [`spawn`] does; the child is born in the cgroup whose directory is open as `cgroup` (chapter 6),
-/// where there is one.
+/// Does what [`spawn`] does; the child is born in the cgroup whose directory is open as `cgroup`
+/// (chapter 6), where there is one.
 pub fn spawn_into(
     cgroup: Option<OwnedFd>,
     new: CloneFlags,
@@ -142,9 +142,9 @@ pub fn bear(
 }
 
 // ANCHOR: live
-/// The child's life. It ends in here, whatever becomes of `half`: further up on the stack are values that
-/// belong to the parent. A child that returned there, or whose panic unwound so far, would unlock the parent's
-/// locks and take back what the parent has made.
+/// The child's life. It ends in here, whatever becomes of `half`: further up on the stack are values
+/// that belong to the parent. A child that returned there, or whose panic unwound so far, would unlock
+/// the parent's locks and take back what the parent has made.
 fn live(parent: &Parent, half: impl FnOnce(&Parent) -> Result<Infallible>) -> ! {
     match catch_unwind(AssertUnwindSafe(|| half(parent))) {
         Ok(Err(error)) => parent.report_failure(error),

@@ -22,8 +22,8 @@ pub struct Claim {
 
 impl Claim {
     // ANCHOR: claim-on
-    /// Locks an open file, alone or (`LOCK_SH`) together with others. `None`: somebody else has a lock on it, and
-    /// `how` says not to wait (`LOCK_NB`).
+    /// Locks an open file, alone or (`LOCK_SH`) together with others. `None`: somebody else has a lock
+    /// on it, and `how` says not to wait (`LOCK_NB`).
     pub fn on(mut file: File, path: &Path, how: FlockArg) -> Result<Option<Claim>> {
         loop {
             match Flock::lock(file, how) {

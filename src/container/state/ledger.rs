@@ -90,7 +90,8 @@ impl Ledger {
 }
 
 // ANCHOR: read-page
-/// What a page says, line by line. `None` is a line that this program cannot read: a newer one has written it.
+/// What a page says, line by line. `None` is a line that this program cannot read: a newer one has
+/// written it.
 pub fn read(page: &Path) -> Vec<Option<Leftover>> {
     let text = fs::read_to_string(page).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).ok()).collect()
