@@ -5,6 +5,9 @@
 
 pub mod sys;
 
+// What the kernel says is there
+pub mod mountinfo;
+
 // Before the story: what is kept, and who is who
 pub mod state;
 pub use state::ledger;

@@ -39,7 +39,7 @@ use crate::container::state::ledger::Leftover;
 use crate::container::sweep;
 use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::user;
-use crate::container::{mount, nat, root};
+use crate::container::{mount, mountinfo, nat, root};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// Who can't go without a feature.
@@ -934,12 +934,10 @@ fn bare_host() -> Result<String> {
     if environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(b"container=")) {
         signs.push("process 1 has container= in its environment".to_string());
     }
-    let hidden: Vec<_> = fs::read_to_string("/proc/self/mountinfo")
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
+    let mounts = mountinfo::here().unwrap_or_default();
+    let points = mounts.iter().map(|mount| mount.point.to_string_lossy());
+    let hidden: Vec<_> = points
         .filter(|point| point.starts_with("/proc/") && !point.starts_with("/proc/sys/fs/binfmt_misc"))
-        .map(str::to_string)
         .collect();
     if !hidden.is_empty() {
         signs.push(format!("{} is covered", hidden.join(", ")));

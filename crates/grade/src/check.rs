@@ -5,7 +5,6 @@
 //! processes and what it leaves behind are all that a check judges.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -20,6 +19,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use cooperage::container::mountinfo::{self, Mounted};
 
 /// How long one run of the submission may take.
 pub const TIME: Duration = Duration::from_secs(10);
@@ -340,8 +341,8 @@ impl Trial {
         }
     }
 
-    /// What is mounted on the host (the lab): the lines of mountinfo, sorted, without the mounts' numbers.
-    pub fn host_mounts(&self) -> Vec<String> {
+    /// What is mounted on the host (the lab), sorted.
+    pub fn host_mounts(&self) -> Vec<Mounted> {
         self.host.mounts()
     }
 
@@ -453,28 +454,30 @@ impl Trial {
 
 impl Host {
     fn read(&self, name: &str) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.read_bytes(name)?).into_owned())
+    }
+
+    fn read_bytes(&self, name: &str) -> Option<Vec<u8>> {
         let how = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = nix::fcntl::openat(&self.proc, name, how, nix::sys::stat::Mode::empty()).ok()?;
         let mut bytes = Vec::new();
         File::from(file).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        Some(bytes)
     }
 
-    fn mounts(&self) -> Vec<String> {
-        let text = self.read("self/mountinfo").unwrap_or_default();
-        let mut lines: Vec<_> =
-            text.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect();
-        lines.sort();
-        lines
+    fn mounts(&self) -> Vec<Mounted> {
+        let mut mounts = mountinfo::parse(&self.read_bytes("self/mountinfo").unwrap_or_default());
+        mounts.sort_by_cached_key(ToString::to_string);
+        mounts
     }
 
     /// What a run has done to its host that is nobody's task.
-    fn damage(&self, mounts: &[String]) -> Option<(String, String)> {
+    fn damage(&self, mounts: &[Mounted]) -> Option<(String, String)> {
         let limited = "the grader's lab holds it, but the check cannot go on".to_string();
-        let now: BTreeSet<String> = self.mounts().into_iter().collect();
-        let gone = mounts.iter().find(|line| !now.contains(*line) && !has_point(&now, line));
-        if let Some(gone) = gone {
-            let point = gone.split(' ').nth(1).unwrap_or_default();
+        let now = self.mounts();
+        let is_there = |mount: &Mounted| now.iter().any(|other| other.point == mount.point);
+        if let Some(gone) = mounts.iter().find(|mount| !is_there(mount)) {
+            let point = gone.point.display();
             let lesson = "a container has its own mount namespace, in which it may unmount; or it unmounts only \
                           what it has mounted itself";
             return Some((format!("it unmounted {point} on its host"), lesson.to_string()));
@@ -512,13 +515,6 @@ impl Host {
 
 const CAP_SYS_PTRACE: libc::c_ulong = 19;
 
-/// Is there still a mount at the point of this line?
-fn has_point(now: &BTreeSet<String>, line: &str) -> bool {
-    let point = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_string();
-    let wanted = point(line);
-    now.iter().any(|other| point(other) == wanted)
-}
-
 fn quote(arg: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
     if !arg.is_empty() && arg.chars().all(plain) {
@@ -546,7 +542,7 @@ pub struct Session {
     err: Stream,
     kept: Vec<String>,
     shown: String,
-    mounts: Vec<String>,
+    mounts: Vec<Mounted>,
     host: Rc<Host>,
     status: Option<i32>,
 }

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use cooperage::container::mountinfo::Mounted;
+
 use crate::check::{Check, Failure, Session, Trial, descendants, namespace, status_of};
 
 /// In the order of the tasks.
@@ -129,8 +131,8 @@ fn own_proc(trial: &mut Trial) -> Result<(), Failure> {
     Ok(())
 }
 
-fn same_count(line: &String, before: &[String], now: &[String]) -> bool {
-    let count = |all: &[String]| all.iter().filter(|other| *other == line).count();
+fn same_count(mount: &Mounted, before: &[Mounted], now: &[Mounted]) -> bool {
+    let count = |all: &[Mounted]| all.iter().filter(|other| *other == mount).count();
     count(before) == count(now)
 }
 
