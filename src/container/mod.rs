@@ -5,7 +5,8 @@
 
 pub mod sys;
 
-// What the kernel says is there
+// Words of the kernel's: what is mounted, and what root may do
+pub mod capability;
 pub mod mountinfo;
 
 // Before the story: what is kept, and who is who

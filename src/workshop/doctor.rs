@@ -28,6 +28,7 @@ use super::chapters::{self, CHAPTERS};
 use super::lab;
 use super::rootfs::Rootfs;
 use crate::container::address::{self, CANDIDATES};
+use crate::container::capability::Capability;
 use crate::container::cgroup::{self, Cgroup, Limits, Memory, Mount};
 use crate::container::host::Host;
 use crate::container::netlink::{Message, Netlink};
@@ -437,16 +438,16 @@ fn user_namespace() -> Result<String> {
     Ok(limit.map_or(FOUND.to_string(), |limit| format!("at most {limit} of them")))
 }
 
-/// What the runtime uses, with the numbers in linux/capability.h.
-const CAPABILITIES: [(&str, u32); 8] = [
-    ("CAP_CHOWN", 0),
-    ("CAP_DAC_OVERRIDE", 1),
-    ("CAP_KILL", 5),
-    ("CAP_SETGID", 6),
-    ("CAP_SETUID", 7),
-    ("CAP_NET_ADMIN", 12),
-    ("CAP_SYS_CHROOT", 18),
-    ("CAP_SYS_ADMIN", 21),
+/// What the runtime uses.
+const CAPABILITIES: [Capability; 8] = [
+    Capability::CHOWN,
+    Capability::DAC_OVERRIDE,
+    Capability::KILL,
+    Capability::SETGID,
+    Capability::SETUID,
+    Capability::NET_ADMIN,
+    Capability::SYS_CHROOT,
+    Capability::SYS_ADMIN,
 ];
 
 fn capabilities() -> Result<String> {
@@ -454,9 +455,8 @@ fn capabilities() -> Result<String> {
     let status = read("/proc/self/status")?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or_default();
-    let has = |number: u32| effective & (1 << number) != 0;
-    let missing: Vec<_> =
-        CAPABILITIES.into_iter().filter(|(_, number)| !has(*number)).map(|(name, _)| name).collect();
+    let missing = CAPABILITIES.iter().filter(|capability| !capability.is_in(effective));
+    let missing: Vec<_> = missing.map(ToString::to_string).collect();
     if !missing.is_empty() {
         return Err(Error::new("use root's capabilities", format!("it has no {}", missing.join(", ")))
             .remedy("inside a container engine, run the container with --privileged"));

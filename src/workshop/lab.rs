@@ -40,6 +40,7 @@ use nix::mount::MntFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 
+use crate::container::capability::Capability;
 use crate::container::cgroup::v2::V2;
 use crate::container::cgroup::{self, Mount};
 use crate::container::host::Host;
@@ -324,29 +325,27 @@ fn put_back(kept: &OwnedFd, place: &Path) -> Result<()> {
     sys::chdir("start there", place)
 }
 
-/// The capabilities that reach the whole machine whatever the namespaces, with their numbers in
-/// linux/capability.h. See capabilities(7).
-const CAPABILITIES: [(&str, libc::c_ulong); 10] = [
-    ("CAP_SYS_MODULE", 16),
-    ("CAP_SYS_RAWIO", 17),
-    ("CAP_SYS_BOOT", 22),
-    ("CAP_SYS_TIME", 25),
-    ("CAP_AUDIT_CONTROL", 30),
-    ("CAP_MAC_OVERRIDE", 32),
-    ("CAP_MAC_ADMIN", 33),
-    ("CAP_SYSLOG", 34),
-    ("CAP_WAKE_ALARM", 35),
-    ("CAP_BLOCK_SUSPEND", 36),
+/// The capabilities that reach the whole machine whatever the namespaces. See capabilities(7).
+const CAPABILITIES: [Capability; 10] = [
+    Capability::SYS_MODULE,
+    Capability::SYS_RAWIO,
+    Capability::SYS_BOOT,
+    Capability::SYS_TIME,
+    Capability::AUDIT_CONTROL,
+    Capability::MAC_OVERRIDE,
+    Capability::MAC_ADMIN,
+    Capability::SYSLOG,
+    Capability::WAKE_ALARM,
+    Capability::BLOCK_SUSPEND,
 ];
 
 /// Keeps these capabilities from every program that is started from here on.
 fn drop_capabilities() -> Result<()> {
-    for (name, number) in CAPABILITIES {
+    for capability in CAPABILITIES {
         explain::call(
             "let nobody in the lab do what concerns the whole machine",
-            || format!("prctl(PR_CAPBSET_DROP, {name})"),
-            // SAFETY: numbers are all that this prctl takes.
-            || Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(drop),
+            || format!("prctl(PR_CAPBSET_DROP, {capability})"),
+            || capability.drop_from_bounding_set(),
         )?;
     }
     Ok(())

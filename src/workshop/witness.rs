@@ -23,6 +23,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
+use crate::container::capability::Capability;
 use crate::container::mountinfo::{self, Mounted};
 
 /// What a process sees of the world, and what the kernel says of the process.
@@ -516,17 +517,9 @@ fn sets<'a>(
     wanted.iter().map(decode).collect()
 }
 
-/// The name of a capability's bit, from linux/capability.h.
+/// The name of a capability's bit.
 fn capability(bit: u32) -> String {
-    const NAMES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
-        NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT \
-        SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE \
-        AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ \
-        PERFMON BPF CHECKPOINT_RESTORE";
-    match NAMES.split(' ').nth(bit as usize) {
-        Some(name) => format!("CAP_{name}"),
-        None => format!("CAP_{bit}"),
-    }
+    Capability(bit).to_string()
 }
 
 /// The name of a signal's bit: bit 0 is signal 1.

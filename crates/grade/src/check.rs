@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use cooperage::container::capability::Capability;
 use cooperage::container::mountinfo::{self, Mounted};
 
 /// How long one run of the submission may take.
@@ -427,9 +428,7 @@ impl Trial {
             command.pre_exec(move || {
                 // Without this capability it can't look into the checker or write to its descriptors: see
                 // cap_ptrace_access_check in the kernel. A submission must not write its own mark.
-                if libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0) != 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
+                Capability::SYS_PTRACE.drop_from_bounding_set()?;
                 // Whoever started the grader may ignore some, as nohup(1) does SIGHUP; and a shell that inherits
                 // that can set no trap for it.
                 cooperage::container::process::default_signals()
@@ -512,8 +511,6 @@ impl Host {
         }
     }
 }
-
-const CAP_SYS_PTRACE: libc::c_ulong = 19;
 
 fn quote(arg: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
