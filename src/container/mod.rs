@@ -5,6 +5,10 @@
 
 pub mod sys;
 
+// Words of the kernel's: what is mounted, and what root may do
+pub mod capability;
+pub mod mountinfo;
+
 // Before the story: what is kept, and who is who
 pub mod state;
 pub use state::ledger;

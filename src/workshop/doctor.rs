@@ -28,6 +28,7 @@ use super::chapters::{self, CHAPTERS};
 use super::lab;
 use super::rootfs::Rootfs;
 use crate::container::address::{self, CANDIDATES};
+use crate::container::capability::Capability;
 use crate::container::cgroup::{self, Cgroup, Limits, Memory, Mount};
 use crate::container::host::Host;
 use crate::container::netlink::{Message, Netlink};
@@ -39,7 +40,7 @@ use crate::container::state::ledger::Leftover;
 use crate::container::sweep;
 use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::user;
-use crate::container::{mount, nat, root};
+use crate::container::{mount, mountinfo, nat, root};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// Who can't go without a feature.
@@ -437,16 +438,16 @@ fn user_namespace() -> Result<String> {
     Ok(limit.map_or(FOUND.to_string(), |limit| format!("at most {limit} of them")))
 }
 
-/// What the runtime uses, with the numbers in linux/capability.h.
-const CAPABILITIES: [(&str, u32); 8] = [
-    ("CAP_CHOWN", 0),
-    ("CAP_DAC_OVERRIDE", 1),
-    ("CAP_KILL", 5),
-    ("CAP_SETGID", 6),
-    ("CAP_SETUID", 7),
-    ("CAP_NET_ADMIN", 12),
-    ("CAP_SYS_CHROOT", 18),
-    ("CAP_SYS_ADMIN", 21),
+/// What the runtime uses.
+const CAPABILITIES: [Capability; 8] = [
+    Capability::CHOWN,
+    Capability::DAC_OVERRIDE,
+    Capability::KILL,
+    Capability::SETGID,
+    Capability::SETUID,
+    Capability::NET_ADMIN,
+    Capability::SYS_CHROOT,
+    Capability::SYS_ADMIN,
 ];
 
 fn capabilities() -> Result<String> {
@@ -454,9 +455,8 @@ fn capabilities() -> Result<String> {
     let status = read("/proc/self/status")?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or_default();
-    let has = |number: u32| effective & (1 << number) != 0;
-    let missing: Vec<_> =
-        CAPABILITIES.into_iter().filter(|(_, number)| !has(*number)).map(|(name, _)| name).collect();
+    let missing = CAPABILITIES.iter().filter(|capability| !capability.is_in(effective));
+    let missing: Vec<_> = missing.map(ToString::to_string).collect();
     if !missing.is_empty() {
         return Err(Error::new("use root's capabilities", format!("it has no {}", missing.join(", ")))
             .remedy("inside a container engine, run the container with --privileged"));
@@ -934,12 +934,10 @@ fn bare_host() -> Result<String> {
     if environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(b"container=")) {
         signs.push("process 1 has container= in its environment".to_string());
     }
-    let hidden: Vec<_> = fs::read_to_string("/proc/self/mountinfo")
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
+    let mounts = mountinfo::here().unwrap_or_default();
+    let points = mounts.iter().map(|mount| mount.point.to_string_lossy());
+    let hidden: Vec<_> = points
         .filter(|point| point.starts_with("/proc/") && !point.starts_with("/proc/sys/fs/binfmt_misc"))
-        .map(str::to_string)
         .collect();
     if !hidden.is_empty() {
         signs.push(format!("{} is covered", hidden.join(", ")));

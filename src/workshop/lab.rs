@@ -40,9 +40,11 @@ use nix::mount::MntFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 
+use crate::container::capability::Capability;
 use crate::container::cgroup::v2::V2;
 use crate::container::cgroup::{self, Mount};
 use crate::container::host::Host;
+use crate::container::mountinfo::{self, Mounted};
 use crate::container::netlink::{Message, Netlink};
 use crate::container::pid::PROC_FLAGS;
 use crate::container::process::{self, Status};
@@ -94,12 +96,8 @@ pub enum Layout {
 
 /// Is this process in a lab? Asks the variable and then the kernel, because a variable can be set by anyone.
 pub fn inside() -> bool {
-    let is_ours = |line: &str| {
-        let source = line.split(" - ").nth(1).and_then(|after| after.split(' ').nth(1));
-        line.split(' ').nth(4) == Some("/run") && source == Some(SOURCE)
-    };
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    std::env::var_os(VARIABLE).is_some() && mounts.lines().any(is_ours)
+    let is_ours = |mount: &Mounted| mount.point == Path::new("/run") && mount.source == SOURCE;
+    std::env::var_os(VARIABLE).is_some() && mountinfo::here().is_ok_and(|all| all.iter().any(is_ours))
 }
 
 /// Makes a lab, runs the command in it, and takes it away.
@@ -179,7 +177,7 @@ fn make_read_only() -> Result<()> {
         return Ok(());
     }
     // From the leaves up, so that what fails is the mount itself and not one below it.
-    for (point, _) in mounts()?.iter().rev().filter(|(point, _)| point != Path::new("/")) {
+    for Mounted { point, .. } in mounts()?.iter().rev().filter(|mount| mount.point != Path::new("/")) {
         let how = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let Ok(mounted) = nix::fcntl::open(point, how, Mode::empty()) else { continue };
         let why = "let nothing below it be written";
@@ -193,38 +191,8 @@ fn make_read_only() -> Result<()> {
     all()
 }
 
-/// Where something is mounted, and the kind of filesystem; in the order of mounting.
-fn mounts() -> Result<Vec<(PathBuf, String)>> {
-    let file = "/proc/self/mountinfo";
-    let text = fs::read(file).map_err(|error| Error::io("look at the mounts", file, &error))?;
-    let parse = |line: &[u8]| {
-        let mut words = line.split(|&byte| byte == b' ');
-        let point = unescape(words.nth(4)?);
-        let kind = words.skip_while(|word| *word != b"-").nth(1)?;
-        Some((point, String::from_utf8_lossy(kind).into_owned()))
-    };
-    Ok(text.split(|&byte| byte == b'\n').filter_map(parse).collect())
-}
-
-/// A path in mountinfo: space, tab, newline and backslash are written as three octal digits.
-fn unescape(text: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut plain = Vec::new();
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        let number = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match number.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| byte == b'\\') {
-            Some(code) => {
-                plain.push(code);
-                rest = &after[3..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(plain))
+fn mounts() -> Result<Vec<Mounted>> {
+    mountinfo::here().map_err(|error| Error::io("look at the mounts", "/proc/self/mountinfo", &error))
 }
 
 /// Unmounts what is mounted on `point`, with everything below, in the lab only. False if it can't be.
@@ -239,7 +207,7 @@ fn mount_fresh(devices: &Devices) -> Result<()> {
     // not read-only. In a user namespace it can't be let go of, and leads nowhere. (And there it must
     // stay: the kernel allows another /proc only to who can see one already.)
     if user::in_first_user_namespace()? {
-        for (point, kind) in mounts()?.iter().rev() {
+        for Mounted { point, kind, .. } in mounts()?.iter().rev() {
             if kind == "proc" || FRESH.iter().any(|fresh| point.starts_with(fresh)) {
                 detach(point);
             }
@@ -357,29 +325,27 @@ fn put_back(kept: &OwnedFd, place: &Path) -> Result<()> {
     sys::chdir("start there", place)
 }
 
-/// The capabilities that reach the whole machine whatever the namespaces, with their numbers in
-/// linux/capability.h. See capabilities(7).
-const CAPABILITIES: [(&str, libc::c_ulong); 10] = [
-    ("CAP_SYS_MODULE", 16),
-    ("CAP_SYS_RAWIO", 17),
-    ("CAP_SYS_BOOT", 22),
-    ("CAP_SYS_TIME", 25),
-    ("CAP_AUDIT_CONTROL", 30),
-    ("CAP_MAC_OVERRIDE", 32),
-    ("CAP_MAC_ADMIN", 33),
-    ("CAP_SYSLOG", 34),
-    ("CAP_WAKE_ALARM", 35),
-    ("CAP_BLOCK_SUSPEND", 36),
+/// The capabilities that reach the whole machine whatever the namespaces. See capabilities(7).
+const CAPABILITIES: [Capability; 10] = [
+    Capability::SYS_MODULE,
+    Capability::SYS_RAWIO,
+    Capability::SYS_BOOT,
+    Capability::SYS_TIME,
+    Capability::AUDIT_CONTROL,
+    Capability::MAC_OVERRIDE,
+    Capability::MAC_ADMIN,
+    Capability::SYSLOG,
+    Capability::WAKE_ALARM,
+    Capability::BLOCK_SUSPEND,
 ];
 
 /// Keeps these capabilities from every program that is started from here on.
 fn drop_capabilities() -> Result<()> {
-    for (name, number) in CAPABILITIES {
+    for capability in CAPABILITIES {
         explain::call(
             "let nobody in the lab do what concerns the whole machine",
-            || format!("prctl(PR_CAPBSET_DROP, {name})"),
-            // SAFETY: numbers are all that this prctl takes.
-            || Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(drop),
+            || format!("prctl(PR_CAPBSET_DROP, {capability})"),
+            || capability.drop_from_bounding_set(),
         )?;
     }
     Ok(())

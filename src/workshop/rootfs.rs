@@ -41,7 +41,7 @@ use nix::fcntl::{FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use super::witness;
+use crate::container::mountinfo;
 use crate::container::state::claim::Claim;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -556,8 +556,8 @@ fn put_aside(place: &Path, name: &str) -> Result<Option<PathBuf>> {
 /// Is anything mounted below? A reader in chapter 1 may have mounted the whole host there: to remove such a
 /// tree would be to remove the host.
 fn has_mounts(directory: &Path) -> bool {
-    let (Ok(directory), Some(mounts)) = (fs::canonicalize(directory), witness::mounts()) else { return true };
-    mounts.iter().any(|mount| mount.mountpoint.starts_with(&directory))
+    let (Ok(directory), Ok(mounts)) = (fs::canonicalize(directory), mountinfo::here()) else { return true };
+    mounts.iter().any(|mount| mount.point.starts_with(&directory))
 }
 
 // ---- How to make it

@@ -23,6 +23,9 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
+use crate::container::capability::Capability;
+use crate::container::mountinfo::{self, Mounted};
+
 /// What a process sees of the world, and what the kernel says of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -271,62 +274,29 @@ pub fn main(keys: &[String]) -> i32 {
     i32::from(std::io::stdout().write_all(&text).is_err())
 }
 
-/// The mounts of this mount namespace that can be seen from the root directory, in the kernel's order.
-pub fn mounts() -> Option<Vec<Mount>> {
-    let table = fs::read("/proc/self/mountinfo").ok()?;
-    Some(table.split(|&byte| byte == b'\n').filter_map(mount).collect())
+fn mounts() -> Option<Vec<Mount>> {
+    Some(mountinfo::here().ok()?.into_iter().map(Mount::from).collect())
 }
 
-/// A line such as `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
-fn mount(line: &[u8]) -> Option<Mount> {
-    let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-    let dash = fields.iter().position(|field| *field == b"-")?;
-    let text = |n: usize| fields.get(n).map(|field| String::from_utf8_lossy(&unescape(field)).into_owned());
-    let path = |n: usize| fields.get(n).map(|field| PathBuf::from(OsStr::from_bytes(&unescape(field))));
-    let options = |n: usize| -> BTreeSet<String> {
-        text(n).unwrap_or_default().split(',').map(str::to_string).collect()
-    };
-    let mut own = options(5);
-    let read_only = own.contains("ro") || options(dash + 3).contains("ro");
-    own.retain(|option| option != "ro" && option != "rw");
-    let kinds: Vec<&str> = fields[6.min(dash)..dash]
-        .iter()
-        .filter_map(|field| match field.split(|&byte| byte == b':').next()? {
-            b"shared" => Some("shared"),
-            b"master" => Some("slave"),
-            b"unbindable" => Some("unbindable"),
+impl From<Mounted> for Mount {
+    fn from(mount: Mounted) -> Mount {
+        let how = |word: &String| match word.split(':').next()? {
+            "shared" => Some("shared"),
+            "master" => Some("slave"),
+            "unbindable" => Some("unbindable"),
             _ => None,
-        })
-        .collect();
-    Some(Mount {
-        mountpoint: path(4)?,
-        root: path(3)?,
-        fstype: text(dash + 1)?,
-        source: text(dash + 2)?,
-        read_only,
-        options: own,
-        propagation: if kinds.is_empty() { "private".to_string() } else { kinds.join(" ") },
-    })
-}
-
-/// Undoes the kernel's escapes in mountinfo: `\040` is a space.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let digits = tail.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                plain.push(first);
-                rest = tail;
-            }
+        };
+        let kinds: Vec<&str> = mount.propagation.iter().filter_map(how).collect();
+        Mount {
+            read_only: mount.has("ro"),
+            propagation: if kinds.is_empty() { "private".to_string() } else { kinds.join(" ") },
+            mountpoint: mount.point,
+            root: mount.root,
+            fstype: mount.kind,
+            source: mount.source,
+            options: mount.options.into_iter().filter(|option| option != "ro" && option != "rw").collect(),
         }
     }
-    plain
 }
 
 fn fds() -> Option<BTreeMap<RawFd, String>> {
@@ -547,17 +517,9 @@ fn sets<'a>(
     wanted.iter().map(decode).collect()
 }
 
-/// The name of a capability's bit, from linux/capability.h.
+/// The name of a capability's bit.
 fn capability(bit: u32) -> String {
-    const NAMES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
-        NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT \
-        SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE \
-        AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ \
-        PERFMON BPF CHECKPOINT_RESTORE";
-    match NAMES.split(' ').nth(bit as usize) {
-        Some(name) => format!("CAP_{name}"),
-        None => format!("CAP_{bit}"),
-    }
+    Capability(bit).to_string()
 }
 
 /// The name of a signal's bit: bit 0 is signal 1.
@@ -574,18 +536,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_line_of_mountinfo() {
-        let line =
-            br"36 35 98:0 /a\040b /mnt\134x rw,nosuid shared:3 master:1 - ext3 /dev/root ro,errors=continue";
-        let mount = mount(line).expect("the line is well-formed");
-        assert_eq!(mount.mountpoint, Path::new(r"/mnt\x"));
-        assert_eq!(mount.root, Path::new("/a b"));
+    fn tells_what_a_mount_is() {
+        let line = b"36 35 98:0 / /mnt rw,nosuid shared:3 master:1 - ext3 /dev/root ro,errors=continue";
+        let mount = Mount::from(mountinfo::parse(line).remove(0));
         assert_eq!((mount.fstype.as_str(), mount.source.as_str()), ("ext3", "/dev/root"));
         assert!(mount.read_only);
         assert_eq!(mount.options, BTreeSet::from(["nosuid".to_string()]));
         assert_eq!(mount.propagation, "shared slave");
-        assert_eq!(super::mount(b""), None);
-        assert_eq!(super::mount(b"1 -"), None);
+        let private = Mount::from(mountinfo::parse(b"22 1 0:21 / /proc rw - proc proc rw").remove(0));
+        assert_eq!((private.read_only, private.propagation.as_str()), (false, "private"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
+use cooperage::container::mountinfo::{self, Mounted};
 use nix::unistd::Pid;
 
 use crate::cgroups::is_v2;
@@ -159,8 +160,8 @@ fn pid_namespace_has_both_numbers(who: Who) {
 }
 
 fn mounts_of_proc() -> usize {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("readable");
-    mounts.lines().filter(|line| line.contains("rootfs-") && line.contains(" - proc ")).count()
+    let is_it = |mount: &&Mounted| mount.kind == "proc" && mount.point.to_string_lossy().contains("rootfs-");
+    mountinfo::here().expect("readable").iter().filter(is_it).count()
 }
 
 fn proc_of_chapter_2_is_seen_by_all(who: Who) {

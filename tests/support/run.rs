@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use cooperage::container::mountinfo;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -230,9 +231,8 @@ pub struct Host {
 impl Host {
     /// Looks around.
     pub fn now() -> Host {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("readable");
-        let mut mounts: Vec<String> =
-            mounts.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect();
+        let mut mounts: Vec<_> =
+            mountinfo::here().expect("readable").iter().map(ToString::to_string).collect();
         mounts.sort();
         let mut files = Vec::new();
         for directory in ["/run", "/tmp", "/dev/shm", "/var/tmp"] {

@@ -17,6 +17,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::inside::{Answer, Stopped, TICKET};
 use super::{Attack, inside, victim};
+use cooperage::container::mountinfo;
 use cooperage::container::user::in_first_user_namespace;
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::rootfs;
@@ -357,9 +358,8 @@ impl Arena {
 
     /// Is something mounted at this path of the arena, for all the host to see?
     pub fn is_mounted(&self, name: &str) -> bool {
-        let point = self.path(name).display().to_string();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        mounts.lines().any(|line| line.split(' ').nth(4) == Some(&point))
+        let point = self.path(name);
+        mountinfo::here().is_ok_and(|all| all.iter().any(|mount| mount.point == point))
     }
 
     /// How many processes there are more than before.

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use super::limits::Limits;
+use crate::container::mountinfo;
 use crate::container::root::NewRoot;
 use crate::container::{sys, user};
 use crate::told::errors::{Advise, Result};
@@ -35,7 +36,7 @@ pub trait Hierarchy {
 }
 // ANCHOR_END: cgroup-hierarchy
 
-/// A mounted cgroup hierarchy: a line of /proc/self/mountinfo. See proc_pid_mountinfo(5).
+/// A mounted cgroup hierarchy: what a line of mountinfo says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Which directory of the hierarchy is mounted here; not "/" in a container.
@@ -50,18 +51,12 @@ pub struct Mount {
 
 impl Mount {
     /// The cgroup mounts in a mountinfo file.
-    pub fn all(mountinfo: &str) -> Vec<Mount> {
-        let parse = |line: &str| {
-            let (before, after) = line.split_once(" - ")?;
-            let mut before = before.split(' ').skip(3);
-            let (root, point) = (before.next()?, before.next()?);
-            let mut after = after.split(' ');
-            let kind = after.next()?.to_string();
-            let options = after.nth(1)?.split(',').map(str::to_string).collect();
-            let plain = |path: &str| PathBuf::from(path.replace("\\040", " "));
-            Some(Mount { root: plain(root), point: plain(point), kind, options })
-        };
-        mountinfo.lines().filter_map(parse).filter(|mount| mount.kind.starts_with("cgroup")).collect()
+    pub fn all(table: &str) -> Vec<Mount> {
+        let cgroups =
+            mountinfo::parse(table.as_bytes()).into_iter().filter(|it| it.kind.starts_with("cgroup"));
+        cgroups
+            .map(|it| Mount { root: it.root, point: it.point, kind: it.kind, options: it.filesystem_options })
+            .collect()
     }
 
     /// The directory here of the cgroup that /proc/self/cgroup calls `path`, if it is inside what is

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use cooperage::container::capability::Capability;
+use cooperage::container::mountinfo::Mounted;
+
 use crate::check::{Check, Failure, Session, Trial, descendants, namespace, status_of};
 
 /// In the order of the tasks.
@@ -129,8 +132,8 @@ fn own_proc(trial: &mut Trial) -> Result<(), Failure> {
     Ok(())
 }
 
-fn same_count(line: &String, before: &[String], now: &[String]) -> bool {
-    let count = |all: &[String]| all.iter().filter(|other| *other == line).count();
+fn same_count(mount: &Mounted, before: &[Mounted], now: &[Mounted]) -> bool {
+    let count = |all: &[Mounted]| all.iter().filter(|other| *other == mount).count();
     count(before) == count(now)
 }
 
@@ -222,7 +225,6 @@ fn names(trial: &mut Trial) -> Result<(), Failure> {
 /// A container of the grader's own, that the submission may look at.
 #[allow(clippy::panic)] // the grader reports it as an error of its own
 fn container(script: &str) -> Child {
-    const CAP_SYS_PTRACE: libc::c_ulong = 19;
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "sh", "-c", script]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -230,7 +232,7 @@ fn container(script: &str) -> Child {
     unsafe {
         command.pre_exec(|| {
             // The submission lacks this capability, and may look at nobody who has it.
-            libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0);
+            let _ = Capability::SYS_PTRACE.drop_from_bounding_set();
             Ok(())
         });
     }

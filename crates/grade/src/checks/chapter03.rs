@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cooperage::container::mountinfo;
+
 use crate::check::{Check, Failure, Trial};
 
 /// In the order of the tasks.
@@ -48,7 +50,8 @@ fn unseen(trial: &mut Trial) -> Result<(), Failure> {
     let new = |trial: &Trial| {
         let new: Vec<_> = trial.host_mounts().into_iter().filter(|line| !before.contains(line)).collect();
         let more = new.len().saturating_sub(1);
-        new.first().map(|line| if more == 0 { line.clone() } else { format!("{line}; and {more} more") })
+        new.first()
+            .map(|mount| if more == 0 { mount.to_string() } else { format!("{mount}; and {more} more") })
     };
     const LESSON: &str = "a new mount namespace begins as a copy, and on this host the mounts are shared, as systemd makes \
                           them: what is mounted below one copy appears in the other. Cut that tie before the first \
@@ -116,9 +119,9 @@ fn gone(trial: &mut Trial) -> Result<(), Failure> {
             "the root has changed and the working directory has not: pivot_root(2) may leave it behind";
         return Err(session.fail("the command starts in /", directory, lesson));
     }
-    let mounts = trial.proc(&format!("{pid}/mountinfo")).unwrap_or_default();
-    let count = mounts.lines().count();
-    if mounts.lines().any(|line| line.contains(&format!(" - tmpfs {source} "))) {
+    let mounts = mountinfo::parse(trial.proc(&format!("{pid}/mountinfo")).unwrap_or_default().as_bytes());
+    let count = mounts.len();
+    if mounts.iter().any(|mount| mount.kind == "tmpfs" && mount.source == source) {
         return Err(session.fail(
             expected,
             format!("the command's mountinfo has {count} lines, and the host's mount {} is one", place.display()),
