@@ -99,3 +99,7 @@ small:
     fi
     RUSTFLAGS=$flags cargo build --profile small $standard --target "$target" --bin chapter07 --bin floor
     ls -l "target/$target/small/chapter07"
+
+# is what passed at an older revision still judged so? just old-submissions 134f480
+old-submissions revision *chapters:
+    tests/old-submissions.sh {{revision}} {{chapters}}

@@ -64,7 +64,7 @@ fn paths_of(tree: &str) -> Vec<String> {
 /// What a file names: the paths of its `use` declarations and those that it writes out.
 fn named(text: &str) -> Vec<String> {
     let code: String = text
-        .split("#[cfg(test)]\nmod tests")
+        .split("#[cfg(test)]\n")
         .next()
         .unwrap_or_default()
         .lines()
@@ -119,7 +119,7 @@ fn imports(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
         // A mod.rs names its children without `crate` or `super`.
         let children = modules.keys().filter_map(|other| other.strip_prefix(&format!("{module}::")));
         let child_is_named = |child: &&str| {
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let code = text.split("#[cfg(test)]\n").next().unwrap_or_default();
             code.split(&format!("{child}::")).zip(code.split(&format!("{child}::")).skip(1)).any(
                 |(before, _)| {
                     let line = before.lines().next_back().unwrap_or_default();

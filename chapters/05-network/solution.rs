@@ -12,7 +12,6 @@
 //! and below it is what requests are made of. You may as well start ip(8) for it: only what comes of it
 //! counts. What is yours says `todo!`.
 
-use std::any::Any;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -30,6 +29,7 @@ use cooperage::container::{ipc, mount, root, uts};
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::cli;
 use cooperage::workshop::rootfs::Rootfs;
+use cooperage::workshop::task::as_far_as_written;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
@@ -353,27 +353,4 @@ fn ask(why: &str, kind: u16, flags: u16, request: &[Vec<u8>]) -> Result<()> {
         0 => Ok(()),
         errno => Err(failed(Errno::from_raw(-errno))),
     }
-}
-
-/// Takes a step unless it says `todo!`: then the others can be tried without it. The grader names the task
-/// that it looks at in a variable; there it matters that it was reached.
-fn as_far_as_written(task: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
-    let looked_at = std::env::var("COOPERAGE_TASK").ok();
-    if looked_at.as_deref() == Some(task) {
-        return step();
-    }
-    let is_todo = |panic: &(dyn Any + Send)| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        words.or(panic.downcast_ref::<&str>().copied()).is_some_and(|words| words.starts_with("not yet"))
-    };
-    let usual = take_hook();
-    set_hook(Box::new(move |panic| {
-        if looked_at.is_none() || !is_todo(panic.payload()) {
-            usual(panic);
-        }
-    }));
-    let taken = catch_unwind(AssertUnwindSafe(step));
-    let _ = take_hook();
-    taken.unwrap_or_else(|panic| if is_todo(&*panic) { Ok(()) } else { resume_unwind(panic) })
 }

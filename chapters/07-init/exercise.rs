@@ -102,9 +102,8 @@ fn run(args: &Args) -> Result<Status> {
 
 /// Inside: process 1. Starts the command as its child, and ends with it.
 fn init(command: &[OsString]) -> Result<Infallible> {
-    let _end = ExitOnPanic;
     // Init never becomes another program, so nothing closes the host's files for it. Before there is a command.
-    sys::close_range("leave no open file of the host's in /proc/1/fd", 3, u32::MAX, false)?;
+    sys::close_range("leave none of the host's open files in /proc/1/fd", 3, u32::MAX, false)?;
     let run = || {
         // SAFETY: this process was made by clone(2) from one with a single thread, and has started none.
         match unsafe { sys::clone("start the command as a child of init", CloneFlags::empty())? } {
@@ -287,15 +286,6 @@ fn next(signals: &SignalFd) -> Result<(Signal, bool)> {
             const SI_KERNEL: i32 = 0x80;
             return Ok((signal, info.ssi_code == SI_KERNEL));
         }
-    }
-}
-
-/// Process 1 is a copy of the runtime and must never return to what only the runtime does.
-struct ExitOnPanic;
-
-impl Drop for ExitOnPanic {
-    fn drop(&mut self) {
-        exit(101);
     }
 }
 

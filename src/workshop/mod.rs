@@ -5,6 +5,7 @@ pub mod cli;
 pub mod doctor;
 pub mod lab;
 pub mod rootfs;
+pub mod task;
 pub mod witness;
 
 // Where they were when the first exercises were handed out. Students' files go on building.

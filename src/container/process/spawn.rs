@@ -146,15 +146,21 @@ pub fn bear(
 /// that belong to the parent. A child that returned there, or whose panic unwound so far, would unlock
 /// the parent's locks and take back what the parent has made.
 fn live(parent: &Parent, half: impl FnOnce(&Parent) -> Result<Infallible>) -> ! {
-    match catch_unwind(AssertUnwindSafe(|| half(parent))) {
-        Ok(Err(error)) => parent.report_failure(error),
+    let status = match catch_unwind(AssertUnwindSafe(|| half(parent))) {
+        Ok(Err(error)) => {
+            parent.report_failure(error);
+            1
+        }
         Ok(Ok(never)) => match never {},
-        // What it said stands on stderr already.
-        Err(_) => parent.report_failure(Error::new("make the container", "the child's half panicked")),
-    }
+        Err(_) => {
+            // What it said stands on stderr already. 101 is the status that a panic gives a program.
+            parent.report_failure(Error::new("make the container", "the child's half panicked"));
+            101
+        }
+    };
     // Not exit(): what was registered to run at exit belongs to the parent.
     // SAFETY: _exit(2) has no precondition.
-    unsafe { libc::_exit(1) }
+    unsafe { libc::_exit(status) }
 }
 // ANCHOR_END: live
 
