@@ -77,8 +77,8 @@ fn enter(root: &Path) -> Result<()> {
 /// Task 1.2 (6 points, one star, 20 minutes): leave nothing in your pockets.
 ///
 /// Called before the command is started. What this program has open would still be open in the command, and
-/// what is in its environment would be in the command's: whoever started the program may have left an open
-/// directory of the host there, or a password. It is done when the command has no descriptor but 0, 1 and 2,
+/// what is in its environment would be in the command's: whoever started the program may have left one of the
+/// host's directories open, or a password in a variable. It is done when the command has no descriptor but 0, 1 and 2,
 /// whatever else was open, and its environment is exactly the list that this function returns: `PATH` (the
 /// constant [`PATH`]), `HOME=/root`, `TERM` (the one that this program has, or `dumb`) and
 /// `container=cooperage`, each as `NAME=value`.
@@ -106,11 +106,11 @@ fn empty_pockets() -> Result<Vec<CString>> {
 /// Task 1.3 (8 points, two stars, 30 minutes): break out.
 ///
 /// Called when the process is in its jail: its root is the rootfs, its working directory is in there, and it
-/// has no descriptor of anything outside. But it is root. It is done when the process has the root directory
-/// of the machine again, so that the command that runs next sees every file of the machine.
+/// holds no descriptor of anything outside. But it is root. It is done when the process has the machine's root
+/// directory again, so that the command that runs next sees every file on the machine.
 ///
-/// The jail is chapter 1's: there is no namespace of its own. The rootfs may be read-only. The grader puts the
-/// whole program into another such jail, so that keeping something back, or never going in, is of no use.
+/// The jail is that of chapter 1: no namespace belongs to it. The rootfs may be read-only. The grader puts the
+/// whole program into another such jail, so keeping something back, or never going in, does not help.
 fn break_out() -> Result<()> {
     // answer 1.3
     // A process has one root. Moved to a directory further down, it leaves the working directory above it,

@@ -96,11 +96,11 @@ enum Moment {
     Afterwards,
 }
 
-/// Task 2.2 (6 points, two stars, 25 minutes): a /proc of its own, that is gone afterwards.
+/// Task 2.2 (6 points, two stars, 25 minutes): a /proc of its own, gone afterwards.
 ///
 /// Called twice: see [`Moment`]. `root` is the path of the rootfs as the caller sees it: "/" for the child. It
-/// has a directory `proc`. It is done when the command finds its own processes in /proc and no other, and when
-/// the host has the same mounts afterwards as before: also when the command failed, was not found, or was
+/// has a directory `proc`. It is done when the command finds its own processes in /proc and no others, and when
+/// the host has the same mounts afterwards as before, even if the command failed, was not found, or was
 /// killed.
 fn proc(moment: Moment, root: &Path) -> Result<()> {
     todo!("task 2.2")
@@ -108,21 +108,21 @@ fn proc(moment: Moment, root: &Path) -> Result<()> {
 
 /// Task 2.3 (5 points, two stars, 25 minutes): both names of one process.
 ///
-/// `first` is a process in a container, by the host's numbering. Returns for every process of that container,
-/// and of no other, the number by which the host knows it and the number that it has inside, sorted by the
+/// `first` is a process in a container, by the host's numbering. Returns, for every process in that container
+/// and no other, the number by which the host knows it and the number that it has inside, sorted by the
 /// first. It is done when `exercise02 --names PID` prints the same pairs that the kernel would.
 ///
-/// Processes end while one looks: that is no error. Nor is one that may not be looked at.
+/// Processes end while you look at them: that is no error. Nor is a process that you may not look at.
 fn names(first: i32) -> Result<Vec<(i32, i32)>> {
     todo!("task 2.3")
 }
 
 /// Task 2.4 (4 points, one star, 15 minutes): say how it ended.
 ///
-/// Waits for the end of the container's first process, and returns what this program is to report. When process
+/// Waits for the end of the container's first process, and returns what this program has to report. When process
 /// 1 dies, the kernel kills all the others, so this is the end of the container. It is done when
-/// the exit status of this program is the command's own, and when it is a shell's number for a command that
-/// was killed.
+/// the exit status of this program is that of the command, and, for a command that was killed, the number that a
+/// shell would give.
 fn await_end(first: Pid) -> Result<Status> {
     todo!("task 2.4")
 }

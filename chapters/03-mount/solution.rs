@@ -87,10 +87,10 @@ fn run(args: &Args) -> Result<Status> {
     child.wait()
 }
 
-/// Task 3.1 (4 points, one star, 15 minutes): nothing that is mounted here is seen outside.
+/// Task 3.1 (4 points, one star, 15 minutes): nothing you mount is seen outside.
 ///
 /// Called first, in the container's new mount namespace. It is done when nothing that this program or its
-/// command mounts appears on the host, whatever the host has set about its own mounts.
+/// command mounts appears on the host, however the host has set up its own mounts.
 fn keep_to_ourselves() -> Result<()> {
     // answer 3.1
     let how = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -100,9 +100,9 @@ fn keep_to_ourselves() -> Result<()> {
 
 /// Task 3.2 (5 points, two stars, 25 minutes): the old root is gone, not hidden.
 ///
-/// Called when everything is mounted in the new root. `root` is a path of it, and it is a mount point. It is done when
-/// the command has it as its root and starts there, and when the mount namespace has no mount of the host's
-/// left that could be seen or come back to, not even by someone who enters the namespace from outside.
+/// Called when everything is mounted in the new root. `root` is its path, and a mount point. It is done when
+/// the command has it as its root and starts there, and when none of the host's mounts is left in the mount
+/// namespace that could be seen or returned to, not even by someone who enters the namespace from outside.
 fn enter(root: &Path) -> Result<()> {
     // answer 3.2
     let here = Path::new(".");
@@ -113,9 +113,9 @@ fn enter(root: &Path) -> Result<()> {
     // end of answer 3.2
 }
 
-/// Task 3.3 (5 points, two stars, 30 minutes): volumes that are read-only all the way down.
+/// Task 3.3 (5 points, two stars, 30 minutes): read-only volumes, all the way down.
 ///
-/// Makes the directory or file `source` of the host appear at `target` in the new root, with everything that is
+/// Makes the host's directory or file `source` appear at `target` in the new root, with everything that is
 /// mounted below it. It is done when the command can read all of it, when with `read_only` it can write to none of
 /// it, however deep, and without `read_only` to all of it; and when the host can write to it as before.
 fn attach(source: &Path, target: &Place, read_only: bool) -> Result<()> {
@@ -135,12 +135,12 @@ fn attach(source: &Path, target: &Place, read_only: bool) -> Result<()> {
 /// directories alone: nothing is mounted for it.
 ///
 /// It is done when all of this is right:
-/// - what is new is added (A), be it file, directory or link: each file in a new directory too;
+/// - what is new is added (A), be it a file, a directory or a link, and so is each file in a new directory;
 /// - what is in the layer and was in the rootfs too is changed (C), and so is every directory on the way to a change;
 /// - what is no longer there is deleted (D): a deleted directory is one line, without its contents;
-/// - a directory that was deleted and made again is changed, and what was in it and is not is deleted. Its layer does
-///   not tell of each thing that is gone, but with one mark that everything of the rootfs is. That holds for
-///   the directories in it too, which have no mark.
+/// - a directory that was deleted and made again is changed, and what was in it and no longer is, is deleted. The
+///   layer does not mark each thing that is gone. One mark says that everything from the rootfs is gone. It holds
+///   for the directories inside as well, which have no mark of their own.
 ///
 /// What a layer's marks look like is in the kernel's document filesystems/overlayfs ("whiteouts and opaque
 /// directories"). [`attribute`] reads them.

@@ -97,13 +97,13 @@ fn keep_messages_apart(root: &NewRoot) -> Result<()> {
 
 /// Task 4.3 (8 points, three stars, 40 minutes): join a container that is running.
 ///
-/// `pid` is the container's first process, as the host numbers it. `args.common.command` is to run in that
+/// `pid` is the container's first process, as the host numbers it. Run `args.common.command` in that
 /// container; [`process::exec`] becomes it, and [`process::spawn`] makes a child (with no flag, it is made
 /// in the namespaces that its parent's children are born into).
 ///
-/// Done when the command is in every namespace that the container has (see /proc/PID/ns), in its list of
-/// processes too; when its root and its working directory are the container's root; when its exit status is
-/// returned, 128+N after signal N; and when the container goes on as if nothing had been.
+/// Done when the command is in every namespace that the container has (see /proc/PID/ns), and in its list of
+/// processes; when its root and its working directory are the container's root; when its exit status is
+/// returned, 128+N after signal N; and when the container goes on as if nothing had happened.
 fn join(pid: Pid, args: &Args) -> Result<Status> {
     todo!("task 4.3")
 }

@@ -151,8 +151,8 @@ fn switch_on_loopback() -> Result<()> {
 /// veth pair is a cable: what goes in at one end comes out at the other. [`inside`] may be of use.
 ///
 /// Done when the container has a device named eth0 that is switched on, whose other end is on the host, named
-/// `cable` and switched on as well; and when the host has no eth0 of the container's, not even one of
-/// another name: one cable, one end each. (Addresses come next.)
+/// `cable` and switched on as well; and when the host does not have the container's end, under eth0 or any
+/// other name: one cable, one end each. (Addresses come next.)
 fn lay_cable(cable: &str, namespace: &File) -> Result<()> {
     todo!("task 5.2")
 }
@@ -169,12 +169,12 @@ struct Place {
 ///
 /// This is called on the host; the container is waiting. Plug `cable` into the bridge named [`BRIDGE`], which
 /// has the address [`GATEWAY`] and is there already if this is not the first container; and give eth0 inside
-/// an address of the same subnet that no other container has. [`inside`] carries a step out in there. Other
-/// runtimes do the same at other times, and end when they like. A directory for notes:
+/// an address of the same subnet that no other container has. [`inside`] takes a step in there. Other
+/// runtimes do the same at other times, and end when they like. There is a directory for notes:
 /// [`ledger::state_directory`].
 ///
 /// Done when containers and host reach each other, any two of them; when no two running containers have the same
-/// address, nor one the host's; and when all this is still so after some have ended and others come.
+/// address, and none has the host's; and when all this is still so after some have ended and others have come.
 fn connect(cable: &str, namespace: &File) -> Result<Place> {
     todo!("task 5.3")
 }
@@ -184,9 +184,9 @@ fn connect(cable: &str, namespace: &File) -> Result<Place> {
 /// This is called on the host once for each `--publish`, before the command starts; after it the runtime waits for
 /// the container's end, so whatever has to go on working must do so by itself. The container has `address`.
 ///
-/// Done when who connects to port `ports.host` of the host, at 127.0.0.1 for one, talks to the server at port
-/// `ports.container` inside: one after the other and several at once, both ways, each side told when the other
-/// has no more to say; and when the port is free again once the container has ended.
+/// Done when anyone who connects to port `ports.host` on the host, at 127.0.0.1 for example, talks to the server at
+/// port `ports.container` inside: one after the other and several at the same time, both ways, each side told when
+/// the other has no more to say; and when the port is free again once the container has ended.
 fn publish(ports: Ports, address: Ipv4Addr) -> Result<()> {
     todo!("task 5.4")
 }

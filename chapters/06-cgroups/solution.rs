@@ -136,7 +136,7 @@ fn enter(cgroup: &Cgroup) -> Result<()> {
 /// Task 6.2 (5 points, one star, 25 minutes): limits in their units.
 ///
 /// The runtime calls this before it makes the container, if there is a limit. Write each limit that is
-/// wanted into the kernel's file for it, in the unit that the file is in. The names of the files, and
+/// wanted into the kernel's file for it, in that file's unit. The names of the files, and
 /// sometimes their format, differ between `cgroup.version` 1 and 2; [`Cgroup::file`] makes a path of them.
 ///
 /// Done when for `--cpus 0.5` the kernel grants half of each period, whatever its length; for `--memory 64m`
@@ -221,7 +221,7 @@ fn killed_for_memory(cgroup: &Cgroup) -> Result<bool> {
 /// nr_throttled 12          in how many periods it wanted more than its quota
 /// ```
 ///
-/// (A word, a space, a number; without the explanations.) Done when the numbers are those of the kernel.
+/// (A word, a space, a number; without the explanations.) Done when the numbers are the kernel's own.
 fn write_stats(cgroup: &Cgroup, file: &Path) -> Result<()> {
     // answer 6.4
     let peak_file = cgroup.file("memory.max_usage_in_bytes", "memory.peak")?;
@@ -294,13 +294,13 @@ impl Cgroup {
         })
     }
 
-    /// The number that a file of the kernel's holds.
+    /// The number that a kernel file holds.
     fn number(&self, file: &Path) -> Result<u64> {
         let text = fs::read_to_string(file).map_err(|error| Error::io("read a number", file, &error))?;
         text.trim().parse().map_err(|_| Error::new("read a number", format!("{} holds none", file.display())))
     }
 
-    /// The number after a word, in a file of the kernel's with a word and a number in each line.
+    /// The number after a word, in a kernel file with a word and a number in each line.
     fn value(&self, file: &Path, key: &str) -> Result<u64> {
         let text = fs::read_to_string(file).map_err(|error| Error::io("read a number", file, &error))?;
         text.lines()

@@ -157,7 +157,7 @@ fn pass_on(signal: Signal, from_terminal: bool, command: Pid) -> Result<()> {
 
 /// Task 7.3 (4 points, one star, 10 minutes): the status is the command's.
 ///
-/// `wait_status` is what waitpid(2) has reported of the command. Init ends with the number that you return.
+/// `wait_status` is what waitpid(2) has reported about the command. Init ends with the number that you return.
 ///
 /// Done when the runtime ends with the command's own exit status; or with 128+N, if signal N killed the
 /// command.
