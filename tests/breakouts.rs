@@ -165,7 +165,7 @@ fn obeys_nobody_outside_a_lab() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(125), 0), "{}: {said}", attack.name);
         assert!(said.contains("not an arena"), "{}: {said}", attack.name);
     }
-    let output = breakout(&["@arena"]);
+    let output = breakout(&["@job"]);
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&output.stderr).contains("this is not a lab"));
     assert!(!Path::new("/tmp/arena").exists());

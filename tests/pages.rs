@@ -21,6 +21,7 @@ mod pages;
 use std::fs;
 use std::path::Path;
 
+use cooperage::workshop::lab::harness;
 use grade::compile;
 use libtest_mimic::Arguments;
 use pages::sessions;
@@ -29,7 +30,7 @@ use support::session::Session;
 
 fn main() -> std::process::ExitCode {
     let sessions = sessions();
-    if support::current_case().is_none() {
+    if !harness::is_started_again() {
         for (index, session) in sessions.iter().enumerate() {
             let twice = sessions[..index].iter().any(|other| other.name() == session.name());
             assert!(!twice && session.name().starts_with("page"), "a name that is taken: {}", session.name());

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use cooperage::workshop::lab::Layout;
 use nix::sys::signal::Signal;
 
 use crate::support::run::{Ended, Host, Running, chapter, eventually, real_root, run, says, sh};
@@ -30,12 +31,10 @@ pub fn cases() -> Vec<Case> {
             .needs(&["cgroup-freezer"]),
         Case::new("bad_limits_are_refused", BOTH, bad_limits_are_refused),
         Case::new("no_writable_cgroup", USER, no_writable_cgroup),
-        Case::new("layout_v1", ROOT, each_layout).needs(V1).lab(&["--cgroups", "v1"]),
-        Case::new("layout_hybrid", ROOT, each_layout).needs(V1).lab(&["--cgroups", "hybrid"]),
-        Case::new("layout_v2_without_controllers", ROOT, no_controller)
-            .needs(&["cgroup-v1"])
-            .lab(&["--cgroups", "v2"]),
-        Case::new("layout_none", ROOT, no_controller).lab(&["--cgroups", "none"]),
+        Case::new("layout_v1", ROOT, each_layout).needs(V1).lab(Layout::V1),
+        Case::new("layout_hybrid", ROOT, each_layout).needs(V1).lab(Layout::Hybrid),
+        Case::new("layout_v2_without_controllers", ROOT, no_controller).needs(&["cgroup-v1"]).lab(Layout::V2),
+        Case::new("layout_none", ROOT, no_controller).lab(Layout::None),
     ]
 }
 

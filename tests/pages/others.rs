@@ -1,5 +1,7 @@
 //! What the pages that are no chapter's show.
 
+use cooperage::workshop::lab::Layout;
+
 use crate::support::session::Session;
 
 const V1: &[&str] = &["cgroup-v1", "cgroup-memory", "cgroup-cpu", "cgroup-pids"];
@@ -105,18 +107,18 @@ pub const SESSIONS: &[Session] = &[
         ],
     )
     .needs(V1)
-    .lab(&["--cgroups", "v1"])
+    .lab(Layout::V1)
     .filters(&[(r"(?m)^\d+:(freezer|memory|pids):", "N:$1:")]),
     Session::new(
         "page00-v1-explain",
         &["cargo run --bin chapter06 -- --explain --memory 64m --network none -- true 2>&1 |\n    grep -E 'cooperage-[0-9]|CGROUP|clone'"],
     )
     .needs(V1)
-    .lab(&["--cgroups", "v1"]),
+    .lab(Layout::V1),
     Session::new(
         "page00-v1-out-of-memory",
         &["cargo run --bin chapter06 -- --memory 32m -- dd if=/dev/zero of=/dev/null bs=200M count=1", "echo $?"],
     )
     .needs(V1)
-    .lab(&["--cgroups", "v1"]),
+    .lab(Layout::V1),
 ];

@@ -1,6 +1,6 @@
 //! How the tests of this crate run: every case in a lab of its own, so that no test touches the machine.
 //!
-//! The test program starts itself again inside `lab`. There the case is root of a throw-away host, can
+//! The test program starts itself again inside a lab. There the case is root of a throw-away host, can
 //! start chapters, look at them from outside, and leave what it likes: the lab's end takes it away, also
 //! when the test is killed. A case that needs what this machine lacks is reported as ignored with the
 //! reason; `COOPERAGE_REQUIRE=all` (or a list of features; `all,-cgroup-v1` is all but one) makes that a failure.
@@ -12,12 +12,14 @@ pub mod session;
 pub mod told;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cooperage::workshop::doctor;
+use cooperage::workshop::lab::Layout;
+use cooperage::workshop::lab::harness::{self, Ending, Harness};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Who starts the chapters.
@@ -38,8 +40,8 @@ pub struct Case {
     pub who: &'static [Who],
     /// Features of the machine that it cannot do without, by the doctor's names.
     pub needs: &'static [&'static str],
-    /// Options of the lab.
-    pub lab: &'static [&'static str],
+    /// What its lab's /sys/fs/cgroup looks like.
+    pub lab: Layout,
     /// The test itself: it panics when it fails.
     pub test: fn(Who),
 }
@@ -54,7 +56,7 @@ pub const USER: &[Who] = &[Who::User];
 impl Case {
     /// A case that every chapter's features suffice for.
     pub const fn new(name: &'static str, who: &'static [Who], test: fn(Who)) -> Case {
-        Case { name, who, needs: &[], lab: &[], test }
+        Case { name, who, needs: &[], lab: Layout::Host, test }
     }
 
     /// It needs these features of the machine.
@@ -62,8 +64,8 @@ impl Case {
         Case { needs, ..self }
     }
 
-    /// It runs in a lab with these options.
-    pub const fn lab(self, lab: &'static [&'static str]) -> Case {
+    /// It runs in a lab with these cgroups.
+    pub const fn lab(self, lab: Layout) -> Case {
         Case { lab, ..self }
     }
 }
@@ -74,17 +76,17 @@ pub const ANOTHER_USER: &str = "another-user";
 /// Not a feature of the machine either: whoever runs the tests is root.
 pub const ROOT_ITSELF: &str = "root-itself";
 
-const CASE: &str = "COOPERAGE_TEST_CASE";
+static CASE: OnceLock<String> = OnceLock::new();
 
-/// The case that this process is to run, where it runs one: `NAME::root` or `NAME::user`.
-pub fn current_case() -> Option<String> {
-    std::env::var(CASE).ok()
+/// The case that this process runs, if it runs one: `NAME::root` or `NAME::user`.
+pub fn current_case() -> Option<&'static str> {
+    CASE.get().map(String::as_str)
 }
 
 /// The main function of a test program.
 pub fn main(cases: Vec<Case>) -> ExitCode {
-    if let Some(wanted) = current_case() {
-        return inside(&cases, &wanted);
+    if let Some(status) = harness::take_over(|case| inside(&cases, case)) {
+        return status;
     }
     run_cases(&cases, Arguments::from_args(), in_lab)
 }
@@ -210,41 +212,27 @@ fn lack(need: &str, reason: &str) -> Lack {
 
 /// Runs the case in a lab, and fails with all that it said.
 fn in_lab(case: &Case, who: Who) -> Result<(), Failed> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut said = tempfile::tempfile().map_err(|error| error.to_string())?;
-    let copy = || said.try_clone().map(Stdio::from).map_err(|error| error.to_string());
-    let mut lab = Command::new(built().join("lab"))
-        .args(case.lab)
-        .arg("--")
-        .arg(program)
-        .env(CASE, label(case, who))
-        .env("RUST_BACKTRACE", "0")
-        .current_dir(repository())
-        .stdin(Stdio::null())
-        .stdout(copy()?)
-        .stderr(copy()?)
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let start = Instant::now();
-    let status = loop {
-        match lab.try_wait().map_err(|error| error.to_string())? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => break status.to_string(),
-            // No judgement on speed: a case that hangs has to end some time, and its lab with it.
-            None if start.elapsed() > Duration::from_secs(600) => {
-                let _ = lab.kill();
-                let _ = lab.wait();
-                break "it hung".to_string();
-            }
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
+    let mut environment: Vec<_> = std::env::vars_os().collect();
+    environment.push(("RUST_BACKTRACE".into(), "0".into()));
+    let harness = Harness {
+        directory: repository(),
+        cgroups: case.lab,
+        environment: Some(environment),
+        // No judgement on speed: a case that hangs has to end some time, and its lab with it.
+        bound: Duration::from_secs(600),
     };
-    let mut text = String::new();
-    let _ = said.seek(SeekFrom::Start(0)).and_then(|_| said.read_to_string(&mut text));
-    Err(format!("{status}\n{text}").into())
+    let done = harness.run(&label(case, who)).map_err(|error| error.to_string())?;
+    let ending = match done.ending {
+        Ending::InTime if done.status.success() => return Ok(()),
+        Ending::InTime => done.status.to_string(),
+        Ending::Late => "it hung".to_string(),
+        Ending::Stopped => "it was stopped by SIGSTOP".to_string(),
+    };
+    Err(format!("{ending}\n{}{}", done.out, done.err).into())
 }
 
 fn inside(cases: &[Case], wanted: &str) -> ExitCode {
+    let wanted = CASE.get_or_init(|| wanted.to_string());
     let Some((name, who)) = wanted.rsplit_once("::") else { return ExitCode::from(2) };
     let who = if who == "user" { Who::User } else { Who::Root };
     let Some(case) = cases.iter().find(|case| case.name == name) else {

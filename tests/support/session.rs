@@ -30,6 +30,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cooperage::workshop::doctor;
+use cooperage::workshop::lab::Layout;
 use nix::mount::{MsFlags, mount};
 
 use super::run::as_who;
@@ -42,7 +43,7 @@ pub struct Session {
     lines: &'static [&'static str],
     who: Who,
     needs: &'static [&'static str],
-    lab: &'static [&'static str],
+    lab: Layout,
     filters: &'static [(&'static str, &'static str)],
     broken: Option<Broken>,
 }
@@ -58,7 +59,7 @@ pub struct Broken {
 impl Session {
     /// A session. The names of chapter 5's begin with `page05-`.
     pub const fn new(name: &'static str, lines: &'static [&'static str]) -> Session {
-        Session { name, lines, who: Who::Root, needs: &[], lab: &[], filters: &[], broken: None }
+        Session { name, lines, who: Who::Root, needs: &[], lab: Layout::Host, filters: &[], broken: None }
     }
 
     /// It is typed by an ordinary user, not by root.
@@ -71,8 +72,8 @@ impl Session {
         Session { needs, ..self }
     }
 
-    /// It runs in a lab with these options.
-    pub const fn lab(self, lab: &'static [&'static str]) -> Session {
+    /// It runs in a lab with these cgroups.
+    pub const fn lab(self, lab: Layout) -> Session {
         Session { lab, ..self }
     }
 

@@ -1,12 +1,12 @@
 //! One attack against one chapter, in a lab of its own.
 //!
-//! The program starts itself again twice, as the grader does: as a lab, and as the lab's command, which
-//! arranges the attack and judges it. What came of it is one line on its standard output.
+//! The program starts itself again in a lab, see [`harness`]. There it arranges the attack and judges it. What came
+//! of it is one line on its standard output.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::Attack;
 use super::arena::{Arena, Said};
 use cooperage::told::errors::{Error, Result};
-use cooperage::workshop::{cli, lab};
+use cooperage::workshop::lab::Layout;
+use cooperage::workshop::lab::harness::{self, Ending, Harness};
 
-const LAB: &str = "@lab";
-const ARENA: &str = "@arena";
 /// How long all of it may take. The attack itself has less: [`super::arena::BOUND`].
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -69,31 +68,11 @@ pub enum Outcome {
 
 /// If this process was started to be a lab or an arena, it is one from here on.
 pub fn take_over() -> Option<ExitCode> {
-    match std::env::args().nth(1).as_deref() {
-        Some(LAB) => Some(be_lab()),
-        Some(ARENA) => Some(be_arena()),
-        _ => None,
-    }
+    harness::take_over(be_arena)
 }
 
-fn be_lab() -> ExitCode {
-    // By its link, because the lab may have another /tmp where its file is.
-    let command = vec!["/proc/self/exe".into(), ARENA.into()];
-    let working_directory = PathBuf::from(".");
-    cli::exit_with(lab::run(&lab::Options { command, working_directory, cgroups: lab::Layout::Host }))
-}
-
-fn be_arena() -> ExitCode {
-    if !lab::inside() {
-        eprintln!("cooperage: could not attack: this is not a lab, and nothing else is attacked");
-        return ExitCode::from(125);
-    }
-    let mut text = String::new();
-    let read = std::io::stdin().read_to_string(&mut text);
-    let job: Job = match read
-        .map_err(|error| error.to_string())
-        .and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()))
-    {
+fn be_arena(job: &str) -> ExitCode {
+    let job: Job = match serde_json::from_str(job) {
         Ok(job) => job,
         Err(error) => {
             eprintln!("cooperage: there is nothing to attack: {error}");
@@ -184,45 +163,15 @@ pub fn run(job: &Job, directory: &Path) -> Cell {
 }
 
 fn start(job: &Job, directory: &Path) -> std::io::Result<Cell> {
-    let mut lab = Command::new(std::env::current_exe()?)
-        .arg(LAB)
-        .current_dir(directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let text = serde_json::to_string(job)?;
-    let written = lab.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
-    let out = reader(lab.stdout.take());
-    let err = reader(lab.stderr.take());
-    let begun = Instant::now();
-    let mut in_time = true;
-    let status = loop {
-        if let Some(status) = lab.try_wait()? {
-            break status;
-        }
-        if begun.elapsed() > BOUND {
-            // The lab's end is the end of everything in it.
-            in_time = false;
-            lab.kill()?;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
-    if let Some(cell) = out.lines().find_map(|line| serde_json::from_str(line).ok()) {
+    let harness = Harness { directory, cgroups: Layout::Host, environment: None, bound: BOUND };
+    let done = harness.run(&serde_json::to_string(job)?)?;
+    if let Some(cell) = done.out.lines().find_map(|line| serde_json::from_str(line).ok()) {
         return Ok(cell);
     }
-    written?;
-    let why = if in_time { format!("{status}: {}", err.trim()) } else { "it took too long".to_string() };
+    let why = match done.ending {
+        Ending::InTime => format!("{}: {}", done.status, done.err.trim()),
+        Ending::Late => "it took too long".to_string(),
+        Ending::Stopped => "it was stopped by SIGSTOP".to_string(),
+    };
     Ok(failed(job, &format!("the lab ended without a result: {why}")))
-}
-
-fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut from) = from {
-            let _ = from.read_to_end(&mut bytes);
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }

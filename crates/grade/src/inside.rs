@@ -1,29 +1,30 @@
 //! One check, in a lab of its own.
 //!
-//! The grader starts itself again twice: as a lab (`@lab`), and as that lab's command (`@check`). What came
-//! of the check is written to the standard output of the second. The submission has other descriptors, and
-//! can't get at this one: it lacks the capability to look into the checker (see [`super::check`]). It
+//! The grader starts itself again in a lab: see [`harness`]. What came of the check is written to standard
+//! output. The submission has other descriptors, and can't get at this one: it lacks the capability to look into the checker (see [`super::check`]). It
 //! can end the checker, and then there is no result: that is a failure too.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::check::{DISK, Failure, PROCESSES, Trial};
 use super::checks;
 use cooperage::told::errors::Error;
 use cooperage::workshop::chapters;
-use cooperage::workshop::{cli, lab, rootfs};
+use cooperage::workshop::lab::Layout;
+use cooperage::workshop::lab::harness::{self, Done, Ending, Harness};
+use cooperage::workshop::rootfs;
 
 /// How long one check may take, with all its runs.
 const BOUND: Duration = Duration::from_secs(60);
@@ -70,27 +71,12 @@ pub enum Outcome {
 
 /// If this process was started to be a lab or a check, it is one from here on.
 pub fn take_over() -> Option<ExitCode> {
-    match std::env::args().nth(1).as_deref() {
-        Some("@lab") => Some(be_lab()),
-        Some("@check") => Some(be_check()),
-        _ => None,
-    }
+    harness::take_over(be_check)
 }
 
-fn be_lab() -> ExitCode {
-    // By its link, because the lab may have another /tmp where its file is.
-    let command = vec!["/proc/self/exe".into(), "@check".into()];
-    let working_directory = PathBuf::from(".");
-    cli::exit_with(lab::run(&lab::Options { command, working_directory, cgroups: lab::Layout::Host }))
-}
-
-fn be_check() -> ExitCode {
-    let mut text = String::new();
-    let job: Job = match std::io::stdin().read_to_string(&mut text) {
-        Ok(_) => match serde_json::from_str(&text) {
-            Ok(job) => job,
-            Err(error) => return complain(&error),
-        },
+fn be_check(job: &str) -> ExitCode {
+    let job: Job = match serde_json::from_str(job) {
+        Ok(job) => job,
         Err(error) => return complain(&error),
     };
     // Not println: it panics where nobody listens.
@@ -230,6 +216,10 @@ pub fn run(job: &Job) -> Outcome {
     outcome.unwrap_or_else(|error| Outcome::Error(format!("the check can't be started: {error}")))
 }
 
+fn variable(name: &&str) -> Option<(OsString, OsString)> {
+    Some((name.into(), std::env::var_os(name)?))
+}
+
 fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     // What the lab does not show is brought along.
     let mut job = job.clone();
@@ -244,23 +234,14 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     }
     // The lab has no such directory: there is nothing to hide.
     job.hide.retain(|path| !is_fresh(path));
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("@lab")
+    let harness = Harness {
+        directory,
+        cgroups: Layout::Host,
         // The submission can read it: nothing of the instructor's belongs in it.
-        .env_clear()
-        .envs(["PATH", "HOME", "LANG"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .current_dir(directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let text = serde_json::to_string(&job)?;
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
-    let out = reader(child.stdout.take());
-    let err = reader(child.stderr.take());
-    let ending = wait(&mut child, BOUND);
-    let status = child.wait()?;
-    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+        environment: Some(["PATH", "HOME", "LANG"].iter().filter_map(variable).collect()),
+        bound: BOUND,
+    };
+    let Done { ending, status, out, err } = harness.run(&serde_json::to_string(&job)?)?;
     let mine = |line: &str| line.strip_prefix(&job.nonce).map(|rest| rest.trim().to_string());
     let lines: Vec<_> = out.lines().filter_map(mine).collect();
     if let Some(result) = lines.iter().find_map(|line| line.strip_prefix("result ")) {
@@ -268,7 +249,6 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     }
     let said = super::check::shorten(&err);
     if lines.is_empty() {
-        written?;
         let silent = || format!("the lab ended before the check began: {status}");
         return Ok(Outcome::Error(if said.is_empty() { silent() } else { said }));
     }
@@ -298,66 +278,4 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
             "the program holds up the process that started it: it hangs again and again",
         ),
     }))
-}
-
-fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(from) = from {
-            let _ = from.take(4 * 1024 * 1024).read_to_end(&mut bytes);
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
-}
-
-/// The process of the check in this lab, if it has been stopped by SIGSTOP: nothing in its lab will let it go
-/// on. See proc_pid_stat(5).
-fn stopped(lab: u32) -> Option<Pid> {
-    let file = |pid: &str, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let children = |pid: &str| -> Vec<String> {
-        file(pid, &format!("task/{pid}/children")).split_whitespace().map(str::to_string).collect()
-    };
-    let checks = children(&lab.to_string()).iter().flat_map(|init| children(init)).collect::<Vec<_>>();
-    let is_stopped = |pid: &&String| {
-        let stat = file(pid, "stat");
-        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
-        state == Some(true) && file(pid, "cmdline").ends_with("@check\0")
-    };
-    checks.iter().find(is_stopped)?.parse().ok().map(Pid::from_raw)
-}
-
-/// How a check's lab has ended.
-#[derive(PartialEq)]
-enum Ending {
-    InTime,
-    Late,
-    Stopped,
-}
-
-/// Waits for the lab to end; ends it when it takes too long, or can't go on.
-fn wait(child: &mut Child, bound: Duration) -> Ending {
-    let start = Instant::now();
-    let mut ending = Ending::InTime;
-    let mut looked = start;
-    loop {
-        match child.try_wait() {
-            Ok(None) => {}
-            _ => return ending,
-        }
-        if start.elapsed() > bound + Duration::from_secs(8) {
-            let _ = child.kill();
-        } else if ending == Ending::InTime {
-            if start.elapsed() > bound {
-                ending = Ending::Late;
-                let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
-            } else if looked.elapsed() > Duration::from_millis(200) {
-                looked = Instant::now();
-                if let Some(check) = stopped(child.id()) {
-                    ending = Ending::Stopped;
-                    let _ = kill(check, Signal::SIGKILL);
-                }
-            }
-        }
-        std::thread::sleep(Duration::from_millis(3));
-    }
 }

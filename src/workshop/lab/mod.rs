@@ -22,6 +22,8 @@
 //!
 //! And a Unix socket outside /run, /tmp and /var/tmp can be connected to: that writes no file.
 
+pub mod harness;
+
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs;
