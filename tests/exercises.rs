@@ -142,6 +142,7 @@ fn trials(
         ("students_edition_builds_and_grades", students_edition_builds_and_grades),
         ("hostile_programs_are_held", hostile_programs_are_held),
         ("the_crate_is_out_of_sight", the_crate_is_out_of_sight),
+        ("a_programs_directory_is_there", a_programs_directory_is_there),
     ] {
         add(name.to_string(), None, Box::new(trial));
     }
@@ -621,6 +622,31 @@ fn the_crate_is_out_of_sight() -> Outcome {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
     let report = graded(1, &program)?.to_string();
     must(report.contains("looked") && !report.contains(&*root().to_string_lossy()), report)
+}
+
+/// A program finds what is beside it, under the path and by the name that it was handed in with.
+fn a_programs_directory_is_there() -> Outcome {
+    // Outside of the workbook: there is nothing to be seen of that.
+    let place = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let file = place.path().join(name);
+        fs::write(&file, text).expect("writable");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("ours");
+        file
+    };
+    // Does what its part says; the part is beside it, and says so only there and only read-only.
+    let program = write("prog", "#!/bin/sh\nhere=${0%/*}\n. \"$here/part.sh\" \"$@\"\n");
+    write(
+        "part.sh",
+        "echo \"found by ${0##*/}\"; if (echo >\"$here/new\") 2>/dev/null; then echo it can write; fi\n",
+    );
+    let link = place.path().join("another-name");
+    std::os::unix::fs::symlink("prog", &link).expect("writable");
+    for (path, name) in [(&program, "prog"), (&link, "another-name")] {
+        let report = graded(1, path)?.to_string();
+        must(report.contains(&format!("found by {name}")) && !report.contains("it can write"), report)?;
+    }
+    must(!place.path().join("new").exists(), "nothing is written there")
 }
 
 /// What of a check could stay behind on the machine.

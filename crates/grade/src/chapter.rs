@@ -36,6 +36,8 @@ pub struct Submission {
     pub source: Option<String>,
     /// Directories to hide from it, besides the crate itself: other students' work, and their grades.
     pub hide: Vec<PathBuf>,
+    /// The directory that it was handed in with: what is beside it there, it may need.
+    pub directory: Option<PathBuf>,
 }
 
 impl Grader {
@@ -153,6 +155,7 @@ impl Grader {
             name: submission.name.clone(),
             rootfs: self.rootfs.path().to_path_buf(),
             hide,
+            directory: submission.directory.clone(),
             seed: std::env::var(inside::SEED).ok().and_then(|seed| seed.parse().ok()),
             nonce: inside::nonce(),
         };
@@ -233,7 +236,7 @@ pub fn own_exercises(root: &Path, exercises: &[Exercise]) -> Result<Vec<Submissi
     for (exercise, name) in exercises.iter().zip(names) {
         let program = built.remove(&name).unwrap_or_else(|| Err("cargo did not build it".to_string()));
         let source = fs::read_to_string(exercise.directory.join("exercise.rs")).ok();
-        submissions.push(Submission { program, name, source, hide: Vec::new() });
+        submissions.push(Submission { program, name, source, hide: Vec::new(), directory: None });
     }
     Ok(submissions)
 }

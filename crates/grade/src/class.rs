@@ -208,7 +208,11 @@ fn one(
             None => format!("exercise{:02}", exercise.chapter),
         };
         let source = file.and_then(|file| fs::read_to_string(file).ok());
-        reports.push(grader.grade(exercise, &Submission { program, name, source, hide: hide.to_vec() }));
+        // An executable may have files of its own beside it; what was built of an exercise.rs has none.
+        let directory = found.executable.as_ref().filter(|_| file.is_none()).and_then(|path| path.parent());
+        let directory = directory.map(Path::to_path_buf);
+        let submission = Submission { program, name, source, hide: hide.to_vec(), directory };
+        reports.push(grader.grade(exercise, &submission));
     }
     Record { submission: found.name.clone(), fingerprint: found.fingerprint.clone(), reports }
 }

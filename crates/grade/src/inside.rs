@@ -50,6 +50,8 @@ pub struct Job {
     pub rootfs: PathBuf,
     /// Directories that it shall not see: where the answers are.
     pub hide: Vec<PathBuf>,
+    /// The directory that the program was handed in with. It sees it, read-only, under its own path.
+    pub directory: Option<PathBuf>,
     /// Inputs that are the same from run to run: see [`SEED`].
     pub seed: Option<u64>,
     /// What the result must begin with.
@@ -154,6 +156,13 @@ fn prepare(job: &Job) -> Result<Trial, Error> {
         mount(Some("hidden"), hidden, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, data)
             .map_err(|errno| Error::call(step, format!("mount(tmpfs, {})", hidden.display()), errno))?;
     }
+    if let Some(own) = &job.directory {
+        fs::create_dir_all(own).map_err(|error| io(own, error))?;
+        bind(Path::new(BESIDE), own)?;
+        let how = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, own, None::<&str>, how, None::<&str>)
+            .map_err(|errno| Error::call(step, format!("mount({}, MS_RDONLY)", own.display()), errno))?;
+    }
     std::env::set_current_dir("/tmp").map_err(|error| io(Path::new("/tmp"), error))?;
     Trial::seeded(&program, &job.name, &rootfs, job.seed).map_err(|error| Error::new(step, error.to_string()))
 }
@@ -205,6 +214,33 @@ fn scratch() -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
+/// Where the directory of a program is in the lab's working directory.
+const BESIDE: &str = "beside";
+
+/// Copies the directory of a program, if it is of a size that people hand in.
+fn bring_along(from: &Path, to: &Path) -> std::io::Result<()> {
+    fn size(directory: &Path) -> std::io::Result<u64> {
+        let mut sum = 0;
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            sum += if kind.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
+        }
+        Ok(sum)
+    }
+    const MOST: u64 = 256 * 1024 * 1024;
+    if size(from)? > MOST {
+        let text = format!(
+            "{} holds more than {} MiB: put the program, with what it needs, into a directory of its own",
+            from.display(),
+            MOST >> 20
+        );
+        return Err(std::io::Error::other(text));
+    }
+    fs::create_dir(to)?;
+    rootfs::copy(from, to).map_err(std::io::Error::other)
+}
+
 /// Runs a check in a lab, and waits for it.
 pub fn run(job: &Job) -> Outcome {
     let directory = match scratch() {
@@ -224,9 +260,18 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     // What the lab does not show is brought along.
     let mut job = job.clone();
     let is_fresh = |path: &Path| FRESH.iter().any(|fresh| path.starts_with(fresh));
-    if job.hide.iter().any(|hidden| job.program.starts_with(hidden)) || is_fresh(&job.program) {
-        fs::copy(&job.program, directory.join("program"))?;
+    let is_hidden = |path: &Path| job.hide.iter().any(|hidden| path.starts_with(hidden)) || is_fresh(path);
+    let all_of_a_place = |path: &PathBuf| FRESH.iter().any(|fresh| path == Path::new(fresh));
+    job.directory = job.directory.filter(|own| is_hidden(own) && !all_of_a_place(own));
+    if let Some(own) = &job.directory {
+        bring_along(own, &directory.join(BESIDE))?;
+    }
+    // A link may lead to what is not shown.
+    let file = fs::canonicalize(&job.program)?;
+    if is_hidden(&file) && job.directory.as_ref().is_none_or(|own| !file.starts_with(own)) {
+        fs::copy(&file, directory.join("program"))?;
         job.program = PathBuf::from("program");
+        job.directory = None;
     }
     if is_fresh(&job.rootfs) {
         rootfs::copy(&job.rootfs, &directory.join("rootfs")).map_err(std::io::Error::other)?;

@@ -38,7 +38,8 @@ struct Args {
     #[arg(long, conflicts_with_all = ["number", "chapter"])]
     all: bool,
 
-    /// Grade this executable instead of the exercise: in any language, with the chapter's command line
+    /// Grade this executable instead of the exercise: in any language, with the chapter's command line. It sees
+    /// the files beside it, unless it is in the workbook or directly in /tmp
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
 
@@ -152,14 +153,20 @@ fn run(args: &Args) -> Result<ExitCode> {
 
 fn submissions(args: &Args, root: &Path, exercises: &[Exercise]) -> Result<Vec<Submission>> {
     let Some(path) = &args.program else { return own_exercises(root, exercises) };
-    let path = std::fs::canonicalize(path)
-        .map_err(|error| Error::io("find the program to grade", path, &error).status(2))?;
+    let failed = |error: std::io::Error| Error::io("find the program to grade", path, &error).status(2);
+    std::fs::metadata(path).map_err(failed)?;
+    // Not the file that a link leads to: a program may go by the name that it is called by.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = std::fs::canonicalize(parent).map_err(failed)?;
+    let path = parent.join(path.file_name().unwrap_or_default());
+    // The workbook holds the answers, and is out of a submission's sight.
+    let directory = Some(parent).filter(|parent| !parent.starts_with(root) && !root.starts_with(parent));
     if !has_witness() {
         // Some checks need it. Where there is no cargo, they say so.
         let _ = compile::own(root, &["witness"]);
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let one = Submission { program: Ok(path), name, source: None, hide: Vec::new() };
+    let one = Submission { program: Ok(path), name, source: None, hide: Vec::new(), directory };
     Ok(vec![one; exercises.len()])
 }
 
