@@ -19,7 +19,7 @@ lab *ARGS:
 # what is new in a chapter: just new 5
 new N:
     #!/bin/sh
-    set -- chapters/0[1-7]-*/main.rs
+    set -- chapters/[0-9]*/main.rs
     shift $(( {{N}} - 2 ))
     diff -u "$1" "$2"
 
@@ -34,6 +34,10 @@ handout *ARGS:
 # every chapter, verified
 test *ARGS:
     cargo test {{ARGS}}
+
+# every behaviour at every chapter that has it, and not only at the one that brings it and the newest
+sweep *ARGS:
+    COOPERAGE_SWEEP=all cargo test {{ARGS}}
 
 # the same on a virtual machine whose only cgroups are version 2: just test-vm root memory
 test-vm *ARGS:

@@ -172,14 +172,15 @@ fn obeys_nobody_outside_a_lab() {
 }
 
 fn ends_in_time() {
-    let cells = cells(&["sleeper", "--chapter", "7"]);
+    let cells = cells(&["sleeper", "--chapter", &CHAPTERS.to_string()]);
     assert_eq!((cells.len(), cells[0].outcome), (1, Outcome::Error), "{cells:?}");
     assert!(cells[0].text.contains("it took too long"), "{cells:?}");
 }
 
 fn wrong_command_lines() {
+    let beyond = (CHAPTERS + 1).to_string();
     for arguments in
-        [&["no-such-attack"][..], &["matrix", "--chapter", "8"], &[], &["matrix", "--format", "xml"]]
+        [&["no-such-attack"][..], &["matrix", "--chapter", &beyond], &[], &["matrix", "--format", "xml"]]
     {
         let output = breakout(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

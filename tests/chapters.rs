@@ -1,4 +1,4 @@
-//! The seven chapters, each seen from inside and from outside the container.
+//! The chapters, each seen from inside and from outside the container.
 
 #![allow(clippy::panic)] // that is how a test fails
 

@@ -217,3 +217,48 @@ fn a_circle_is_found() {
     assert!(circle(graph(&[("a", &["b"]), ("b", &["c"]), ("c", &[])])).is_empty());
     assert_eq!(circle(graph(&[("a", &["b"]), ("b", &["a"]), ("c", &["a"])])).len(), 3);
 }
+
+/// Does this line go through chapters up to one that it names by its number? With the next chapter it would be wrong.
+fn ends_at_a_number(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let mut loops = ["for number in ", "for chapter in "].iter().filter_map(|start| code.split_once(start));
+    loops.any(|(_, chapters)| {
+        let last = chapters.split_once("..").map(|(_, last)| last.trim_start_matches('='));
+        chapters.starts_with('[') || last.is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
+#[test]
+fn whoever_goes_through_the_chapters_asks_the_list() {
+    fn search(directory: &Path, found: &mut Vec<String>) {
+        for path in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                search(&path, found);
+            } else if path.extension().is_some_and(|is| is == "rs") {
+                let text = fs::read_to_string(&path).expect("readable");
+                let lines = text.lines().filter(|line| ends_at_a_number(line));
+                found.extend(lines.map(|line| format!("{}: {}", path.display(), line.trim())));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for directory in ["src", "crates", "tests"] {
+        search(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory), &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new(), "chapters::from, and support::sweep in tests");
+}
+
+#[test]
+fn a_number_at_the_end_is_found() {
+    for line in ["for number in 1..=7 {", "    for chapter in [6, 7] {", "for number in 3..8 {"] {
+        assert!(ends_at_a_number(line), "{line}");
+    }
+    for line in [
+        "for number in since(3) {",
+        "for number in 1..LIMITS {",
+        "// for number in 1..=7",
+        "for round in 0..5 {",
+    ] {
+        assert!(!ends_at_a_number(line), "{line}");
+    }
+}

@@ -96,8 +96,20 @@ impl Chapter {
 
     /// Can it not do without this feature of the machine?
     pub fn needs(&self, feature: &str) -> bool {
-        let inherited = CHAPTERS.iter().take_while(|chapter| chapter.number <= self.number);
-        inherited.flat_map(|chapter| chapter.needs).chain(self.alone_needs).any(|need| *need == feature)
+        self.and_earlier()
+            .flat_map(|chapter| chapter.needs)
+            .chain(self.alone_needs)
+            .any(|need| *need == feature)
+    }
+
+    /// Does its program take this option?
+    pub fn takes(&self, option: &str) -> bool {
+        self.and_earlier().flat_map(|chapter| chapter.options).any(|taken| *taken == option)
+    }
+
+    fn and_earlier(&self) -> impl Iterator<Item = &'static Chapter> {
+        let last = self.number;
+        CHAPTERS.iter().take_while(move |chapter| chapter.number <= last)
     }
 }
 
@@ -174,6 +186,13 @@ mod tests {
         for need in CHAPTERS.iter().flat_map(|chapter| chapter.needs.iter().chain(chapter.alone_needs)) {
             assert!(FEATURES.iter().any(|feature| feature.name == *need), "{need}");
         }
+    }
+
+    #[test]
+    fn options_are_inherited() {
+        assert!(!CHAPTERS[1].takes("--volume"));
+        assert!(CHAPTERS[2].takes("--volume") && CHAPTERS.iter().all(|chapter| chapter.takes("--rootfs")));
+        assert!(!CHAPTERS.iter().any(|chapter| chapter.takes("--privileged")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use cooperage::workshop::lab::Layout;
 use nix::sys::signal::Signal;
 
 use crate::support::run::{Ended, Host, Running, chapter, eventually, real_root, run, says, sh};
+use crate::support::sweep::{NEWEST, since};
 use crate::support::{BOTH, Case, ROOT, USER, Who};
 
 pub fn cases() -> Vec<Case> {
@@ -59,7 +60,7 @@ pub fn is_v2() -> bool {
 }
 
 fn memory_limit_kills(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let hog = "tail /dev/zero";
         let killed = sh(number, who, &["--memory", "32m"], hog);
         assert_eq!(killed.status, 137, "chapter {number}: {}", killed.err);
@@ -72,7 +73,7 @@ fn memory_limit_kills(who: Who) {
 }
 
 fn other_kills_are_not_for_memory(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let killed: Ended = sh(number, who, &["--memory", "32m"], "sh -c 'kill -KILL $$'; exit $?");
         assert_eq!(
             (killed.status, killed.err.contains("memory")),
@@ -84,7 +85,7 @@ fn other_kills_are_not_for_memory(who: Who) {
 }
 
 fn pids_limit_holds_a_fork_bomb(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         // Every process starts two more, until the limit refuses. The bomb's shells give up; the host does not
         // notice. (What counts them forks no process: there may be none left.)
         let script = "(b() { b & b & wait; }; b) 2>/log; while read line; do n=$((n+1)); done </log; echo $n; echo survived";
@@ -97,7 +98,7 @@ fn pids_limit_holds_a_fork_bomb(who: Who) {
 }
 
 fn cpu_quota_throttles(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--cpus", "0.1"], "while :; do :; done & echo $!");
         // As counted by the kernel: no clock of ours.
         eventually("throttling", || {
@@ -112,7 +113,8 @@ fn cpu_quota_throttles(who: Who) {
 }
 
 fn limits_are_in_their_units(who: Who) {
-    let running = Running::start(7, who, &["--memory", "64m", "--cpus", "0.5", "--pids-limit", "100"], "");
+    let running =
+        Running::start(NEWEST, who, &["--memory", "64m", "--cpus", "0.5", "--pids-limit", "100"], "");
     if is_v2() {
         assert_eq!(read("memory", "memory.max"), (64 << 20).to_string());
         assert_eq!(read("cpu", "cpu.max"), "50000 100000");
@@ -126,7 +128,7 @@ fn limits_are_in_their_units(who: Who) {
 }
 
 fn in_the_cgroup_from_the_start(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--memory", "64m"], "");
         let first = running.first();
         let text = fs::read_to_string(format!("/proc/{first}/cgroup")).expect("readable");
@@ -140,7 +142,7 @@ fn in_the_cgroup_from_the_start(who: Who) {
 }
 
 fn cgroup_namespace_hides_the_rest(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let seen = says(number, who, &["--memory", "64m"], "grep -E ':(memory|pids|):' /proc/self/cgroup");
         for line in seen.lines().filter(|line| !line.starts_with("0::") || is_v2()) {
             assert!(line.ends_with(":/"), "chapter {number} sees {line}");
@@ -155,7 +157,7 @@ fn cgroup_namespace_hides_the_rest(who: Who) {
 }
 
 fn cgroup_is_removed(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--memory", "64m"], "sleep 1000 & sleep 1000 &");
         assert!(!cgroups().is_empty());
         running.end();
@@ -184,7 +186,7 @@ fn freeze() {
 }
 
 fn frozen_container_can_be_stopped(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--memory", "64m"], "");
         freeze();
         let ended = running.signal(Signal::SIGTERM);
@@ -236,7 +238,7 @@ fn no_writable_cgroup(who: Who) {
         assert_eq!(says(6, who, &["--memory", "64m"], "echo fine"), "fine\n");
         return;
     }
-    for number in [6, 7] {
+    for number in since(6) {
         // No limit: no cgroup, no complaint. A limit: an error that says what to do.
         assert_eq!(says(number, who, &[], "echo fine"), "fine\n");
         for option in ["--memory=64m", "--cpus=0.5", "--pids-limit=10"] {
@@ -266,7 +268,7 @@ fn each_layout(who: Who) {
 }
 
 fn no_controller(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         assert_eq!(says(number, who, &[], "echo fine"), "fine\n");
         let ended = sh(number, who, &["--memory", "64m"], "echo it ran");
         assert_eq!((ended.status, ended.out.as_str()), (125, ""), "chapter {number}: {}", ended.err);

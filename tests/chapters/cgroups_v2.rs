@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::cgroups::cgroups;
 use crate::support::run::{Ended, NOBODY, Running, chapter, children, eventually, program, run, says, sh};
+use crate::support::sweep::{NEWEST, from, since};
 use crate::support::{ANOTHER_USER, Case, ROOT, ROOT_ITSELF, USER, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
@@ -66,7 +67,7 @@ fn value(file: &Path, key: &str) -> u64 {
 
 fn memory(who: Who) {
     const LIMIT: u64 = 32 << 20;
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--memory", "32m"], "tail /dev/zero; echo killed: $?");
         let cgroup = cgroup();
         assert_eq!(read(&cgroup.join("memory.max")), LIMIT.to_string());
@@ -84,7 +85,7 @@ fn memory(who: Who) {
 }
 
 fn own_counters(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let options = ["--memory", "32m", "--cpus", "0.5", "--pids-limit", "20"];
         let script = "cd /sys/fs/cgroup; cat memory.max memory.swap.max cpu.max pids.max cgroup.subtree_control; \
                       [ $(cat memory.peak) -gt 0 ] && [ $(cat pids.current) -gt 0 ] && echo counted";
@@ -94,7 +95,7 @@ fn own_counters(who: Who) {
 }
 
 fn processor(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--cpus", "0.1"], "while :; do :; done & echo $!");
         let cgroup = cgroup();
         assert_eq!(read(&cgroup.join("cpu.max")), "10000 100000");
@@ -108,7 +109,7 @@ fn processor(who: Who) {
 }
 
 fn processes(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let bomb = "(b() { b & b & wait; }; b) 2>/dev/null; true";
         let running = Running::start(number, who, &["--pids-limit", "30"], bomb);
         let cgroup = cgroup();
@@ -135,7 +136,7 @@ fn disk(who: Who) {
     );
     let number = host(&format!("cat /sys/block/{}/dev", disk.trim_start_matches("/dev/")));
     let volume = format!("{disk}:/disk");
-    for chapter in [6, 7] {
+    for chapter in since(6) {
         let write = |options: &[&str]| {
             let options = [options, &["--volume", &volume]].concat();
             let script =
@@ -153,7 +154,7 @@ fn disk(who: Who) {
 }
 
 fn disk_errors(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         for (disk, reason) in [("/dev/null", "is no disk"), ("/dev/nowhere", "ENOENT")] {
             let ended = sh(number, who, &["--device-write-bps", &format!("{disk}:1mb")], "echo it ran");
             assert_eq!(
@@ -186,7 +187,7 @@ fn fork_bomb(_: Who) {
 }
 
 fn frozen(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let running = Running::start(number, who, &["--memory", "32m"], "");
         let cgroup = cgroup();
         fs::write(cgroup.join("cgroup.freeze"), "1").expect("writable");
@@ -211,7 +212,7 @@ fn traced(number: u32, who: Who, inject: &[&str]) -> (Ended, String) {
 }
 
 fn born_in_its_cgroup(who: Who) {
-    for number in [6, 7] {
+    for number in since(6) {
         let (ended, calls) = traced(number, who, &[]);
         assert_eq!((ended.status, ended.out.as_str()), (0, "33554432\n"), "chapter {number}: {}", ended.err);
         assert!(calls.contains("CLONE_INTO_CGROUP"), "chapter {number}: {calls}");
@@ -222,7 +223,7 @@ fn born_in_its_cgroup(who: Who) {
 fn clone3_refused(who: Who) {
     // An old kernel; a container engine's filter; a kernel that knows clone3 but not this flag.
     for errno in ["ENOSYS", "EPERM", "E2BIG"] {
-        for number in [6, 7] {
+        for number in since(6) {
             let (ended, calls) = traced(number, who, &["-e", &format!("inject=clone3:error={errno}")]);
             assert_eq!(
                 (ended.status, ended.out.as_str()),
@@ -257,7 +258,7 @@ fn no_internal_processes(who: Who) {
         "echo 0 >{own}/cgroup.procs; exec unshare --cgroup --mount sh -c \
         'umount /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"' sh \"$@\""
     );
-    for number in [6, 7] {
+    for number in since(6) {
         let runtime = binary(&format!("chapter{number:02}"), who);
         let script = "cat /sys/fs/cgroup/memory.max";
         let mut command = Command::new("sh");
@@ -276,7 +277,7 @@ fn no_internal_processes(who: Who) {
 fn room_is_made_once(who: Who) {
     let leaf = format!("/sys/fs/cgroup/{}", cgroup::v2::LEAF);
     assert!(Path::new(&leaf).is_dir(), "the lab's own processes are not in a leaf");
-    let first = Running::start(7, who, &["--memory", "32m"], "");
+    let first = Running::start(NEWEST, who, &["--memory", "32m"], "");
     let second = Running::start(6, who, &["--memory", "32m"], "");
     let found = cgroups();
     assert_eq!(found.len(), 2, "{found:?}");
@@ -307,7 +308,7 @@ fn delegated(_: Who) {
     host(&format!(
         "mkdir {own}; cd {own}; chown {NOBODY}:{NOBODY} . cgroup.procs cgroup.threads cgroup.subtree_control"
     ));
-    for number in [6, 7] {
+    for number in since(6) {
         let options = ["--memory", "32m", "--cpus", "0.5", "--pids-limit", "20"];
         let mut command = user_in(own, number);
         let running = Running::spawn(command.args(options), "", "");
@@ -357,7 +358,7 @@ fn not_delegated(who: Who) {
 }
 
 fn narration(who: Who) {
-    for number in 6..=7 {
+    for number in from(6) {
         let options = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "100"];
         let mut command = program(&format!("chapter{number:02}"), who);
         command.args(["--network", "none", "--hostname", "web", "--explain"]).args(options);

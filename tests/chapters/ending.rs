@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 
 use crate::support::run::{Running, chapter, children, eventually, says, sh};
+use crate::support::sweep::since;
 use crate::support::{BOTH, Case, Who};
 
 pub fn cases() -> Vec<Case> {
@@ -29,6 +30,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// The chapter that brings an init.
+const INIT: u32 = 7;
+
 /// A script that makes `count` orphans, each of which ends at once.
 fn orphans(count: u32) -> String {
     format!("i=0; while [ $i -lt {count} ]; do (sh -c 'exit 7' &); i=$((i+1)); done")
@@ -37,56 +41,63 @@ fn orphans(count: u32) -> String {
 const ZOMBIES: &str = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
 
 fn init_reaps_orphans(who: Who) {
-    // Some may still be ending when the shell looks: it looks until there are none, and not for ever.
-    let script = format!(
-        "{}; n=0; while z=$({ZOMBIES}); p=$(ls -d /proc/[0-9]* | wc -l); [ $n -lt 500 ]; do \
+    for number in since(INIT) {
+        // Some may still be ending when the shell looks: it looks until there are none, and not for ever.
+        let script = format!(
+            "{}; n=0; while z=$({ZOMBIES}); p=$(ls -d /proc/[0-9]* | wc -l); [ $n -lt 500 ]; do \
          [ $z -eq 0 ] && [ $p -le 5 ] && break; n=$((n+1)); sleep 0.02; done; echo $z",
-        orphans(500)
-    );
-    assert_eq!(says(7, who, &[], &script), "0\n");
+            orphans(500)
+        );
+        assert_eq!(says(number, who, &[], &script), "0\n");
+    }
 }
 
 fn without_init_zombies_stay(who: Who) {
-    // Process 1 is a sleep, which never waits for anybody; its child makes orphans before that.
-    let script = format!("({}; sleep 1000) & exec sleep 1000", orphans(20));
-    let running = chapter(7, who)
-        .args(["--no-init", "--", "sh", "-c", &script])
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let runtime = nix::unistd::Pid::from_raw(running.id() as i32);
-    let mut first = None;
-    eventually("20 zombies", || {
-        first = children(runtime).first().copied();
-        let Some(first) = first else { return false };
-        let zombies = children(first).into_iter().filter(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+    for number in since(INIT) {
+        // Process 1 is a sleep, which never waits for anybody; its child makes orphans before that.
+        let script = format!("({}; sleep 1000) & exec sleep 1000", orphans(20));
+        let running = chapter(number, who)
+            .args(["--no-init", "--", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let runtime = nix::unistd::Pid::from_raw(running.id() as i32);
+        let mut first = None;
+        eventually("20 zombies", || {
+            first = children(runtime).first().copied();
+            let Some(first) = first else { return false };
+            let zombies = children(first).into_iter().filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+            });
+            zombies.count() == 20
         });
-        zombies.count() == 20
-    });
-    kill(first.expect("it was seen"), Signal::SIGKILL).expect("it is alive");
-    let mut running = running;
-    running.wait().expect("it ends");
+        kill(first.expect("it was seen"), Signal::SIGKILL).expect("it is alive");
+        let mut running = running;
+        running.wait().expect("it ends");
+    }
 }
 
 fn init_forwards_signals(who: Who) {
-    use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH] {
-        let name = signal.as_str().trim_start_matches("SIG");
-        let trap = format!("trap 'echo got {name}; exit 9' {name}");
-        let running = Running::start(7, who, &[], &trap);
-        let ended = running.signal(signal);
-        assert_eq!(
-            (ended.out.as_str(), ended.status),
-            (format!("got {name}\n").as_str(), 9),
-            "{}",
-            ended.err
-        );
+    for number in since(INIT) {
+        use Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH] {
+            let name = signal.as_str().trim_start_matches("SIG");
+            let trap = format!("trap 'echo got {name}; exit 9' {name}");
+            let running = Running::start(number, who, &[], &trap);
+            let ended = running.signal(signal);
+            assert_eq!(
+                (ended.out.as_str(), ended.status),
+                (format!("got {name}\n").as_str(), 9),
+                "{}",
+                ended.err
+            );
+        }
     }
 }
 
 fn signals_are_delivered_once(who: Who) {
-    let mut child = chapter(7, who)
+    for number in since(INIT) {
+        let mut child = chapter(number, who)
         .args([
             "--",
             "sh",
@@ -96,115 +107,128 @@ fn signals_are_delivered_once(who: Who) {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let mut out = child.stdout.take().expect("piped");
-    let mut seen = String::new();
-    let mut byte = [0];
-    while !seen.ends_with("ready\n") {
-        out.read_exact(&mut byte).expect("readable");
-        seen.push(char::from(byte[0]));
-    }
-    let runtime = nix::unistd::Pid::from_raw(child.id() as i32);
-    for _ in 0..3 {
-        kill(runtime, Signal::SIGUSR1).expect("it is alive");
-        seen.clear();
-        while !seen.ends_with("one\n") {
+        let mut out = child.stdout.take().expect("piped");
+        let mut seen = String::new();
+        let mut byte = [0];
+        while !seen.ends_with("ready\n") {
             out.read_exact(&mut byte).expect("readable");
             seen.push(char::from(byte[0]));
         }
+        let runtime = nix::unistd::Pid::from_raw(child.id() as i32);
+        for _ in 0..3 {
+            kill(runtime, Signal::SIGUSR1).expect("it is alive");
+            seen.clear();
+            while !seen.ends_with("one\n") {
+                out.read_exact(&mut byte).expect("readable");
+                seen.push(char::from(byte[0]));
+            }
+        }
+        kill(runtime, Signal::SIGTERM).expect("it is alive");
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).expect("readable");
+        assert_eq!(rest, "end\n");
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
     }
-    kill(runtime, Signal::SIGTERM).expect("it is alive");
-    let mut rest = String::new();
-    out.read_to_string(&mut rest).expect("readable");
-    assert_eq!(rest, "end\n");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 fn init_passes_the_status_on(who: Who) {
-    for status in [0, 1, 3, 126, 127, 200, 255] {
-        assert_eq!(sh(7, who, &[], &format!("exit {status}")).status, status);
+    for number in since(INIT) {
+        for status in [0, 1, 3, 126, 127, 200, 255] {
+            assert_eq!(sh(number, who, &[], &format!("exit {status}")).status, status);
+        }
+        for (signal, status) in [("TERM", 143), ("KILL", 137), ("ABRT", 134), ("SEGV", 139)] {
+            let ended = sh(number, who, &[], &format!("ulimit -c 0; kill -{signal} $$"));
+            assert_eq!((ended.status, ended.err.as_str()), (status, ""), "{signal}");
+        }
+        // Orphans that end earlier, or later, do not disturb it.
+        assert_eq!(sh(number, who, &[], "(sh -c 'exit 9' &); sleep 1000 & exit 3").status, 3);
     }
-    for (signal, status) in [("TERM", 143), ("KILL", 137), ("ABRT", 134), ("SEGV", 139)] {
-        let ended = sh(7, who, &[], &format!("ulimit -c 0; kill -{signal} $$"));
-        assert_eq!((ended.status, ended.err.as_str()), (status, ""), "{signal}");
-    }
-    // Orphans that end earlier, or later, do not disturb it.
-    assert_eq!(sh(7, who, &[], "(sh -c 'exit 9' &); sleep 1000 & exit 3").status, 3);
 }
 
 fn stop_with_grace_then_without(who: Who) {
-    // Obeys: its own status.
-    let ended = Running::start(7, who, &[], "trap 'exit 5' TERM").signal(Signal::SIGTERM);
-    assert_eq!(ended.status, 5);
-    // Does not handle it: killed by the signal itself, because it is not process 1.
-    let ended = Running::start(7, who, &[], "").signal(Signal::SIGTERM);
-    assert_eq!(ended.status, 143);
-    // Ignores it: killed after the grace.
-    for options in [&["--stop-timeout", "0"], &["--stop-timeout", "1"]] {
-        let ended = Running::start(7, who, options, "trap '' TERM").signal(Signal::SIGTERM);
-        assert_eq!((ended.status, ended.err.as_str()), (137, ""));
+    for number in since(INIT) {
+        // Obeys: its own status.
+        let ended = Running::start(number, who, &[], "trap 'exit 5' TERM").signal(Signal::SIGTERM);
+        assert_eq!(ended.status, 5);
+        // Does not handle it: killed by the signal itself, because it is not process 1.
+        let ended = Running::start(number, who, &[], "").signal(Signal::SIGTERM);
+        assert_eq!(ended.status, 143);
+        // Ignores it: killed after the grace.
+        for options in [&["--stop-timeout", "0"], &["--stop-timeout", "1"]] {
+            let ended = Running::start(number, who, options, "trap '' TERM").signal(Signal::SIGTERM);
+            assert_eq!((ended.status, ended.err.as_str()), (137, ""));
+        }
+        // Without an init it is process 1, which the signal does not reach: always killed.
+        let ended =
+            Running::start(number, who, &["--no-init", "--stop-timeout", "1"], "").signal(Signal::SIGTERM);
+        assert_eq!(ended.status, 137);
     }
-    // Without an init it is process 1, which the signal does not reach: always killed.
-    let ended = Running::start(7, who, &["--no-init", "--stop-timeout", "1"], "").signal(Signal::SIGTERM);
-    assert_eq!(ended.status, 137);
 }
 
 fn signals_during_the_start_are_not_lost(who: Who) {
-    // At once after the start, at moments that differ: before the child is made, while it makes itself a
-    // container, when it runs. Whenever it comes, it ends the container.
-    for round in 0..30 {
-        let mut child = chapter(7, who).args(["--", "sleep", "1000"]).spawn().expect("the program starts");
-        std::thread::sleep(std::time::Duration::from_micros(400 * round));
-        kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it is alive");
-        let status = crate::support::run::code(child.wait().expect("it ends"));
-        assert_eq!(status, 143, "round {round}");
+    for number in since(INIT) {
+        // At once after the start, at moments that differ: before the child is made, while it makes itself a
+        // container, when it runs. Whenever it comes, it ends the container.
+        for round in 0..30 {
+            let mut child =
+                chapter(number, who).args(["--", "sleep", "1000"]).spawn().expect("the program starts");
+            std::thread::sleep(std::time::Duration::from_micros(400 * round));
+            kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("it is alive");
+            let status = crate::support::run::code(child.wait().expect("it ends"));
+            assert_eq!(status, 143, "round {round}");
+        }
     }
 }
 
 fn init_holds_no_file_of_the_hosts(who: Who) {
-    let harmless = |file: &str| {
-        ["pipe:[", "socket:[", "anon_inode:", "/dev/null"].iter().any(|kind| file.starts_with(kind))
-    };
-    let running = Running::start(7, who, &[], "");
-    // From outside, where it can be seen by root.
-    let init = format!("/proc/{}/fd", running.first());
-    if who == Who::User && !in_first_user_namespace().expect("/proc is there") {
-        // Only who is root of the namespace it comes from may look there at all, even from outside.
-        let refused = fs::read_dir(&init).expect_err("init is hidden from its own user").kind();
-        assert_eq!(refused, std::io::ErrorKind::PermissionDenied);
+    for number in since(INIT) {
+        let harmless = |file: &str| {
+            ["pipe:[", "socket:[", "anon_inode:", "/dev/null"].iter().any(|kind| file.starts_with(kind))
+        };
+        let running = Running::start(number, who, &[], "");
+        // From outside, where it can be seen by root.
+        let init = format!("/proc/{}/fd", running.first());
+        if who == Who::User && !in_first_user_namespace().expect("/proc is there") {
+            // Only who is root of the namespace it comes from may look there at all, even from outside.
+            let refused = fs::read_dir(&init).expect_err("init is hidden from its own user").kind();
+            assert_eq!(refused, std::io::ErrorKind::PermissionDenied);
+            running.end();
+            continue;
+        }
+        let mut count = 0;
+        for entry in fs::read_dir(&init).expect("a living process").flatten() {
+            let file = fs::read_link(entry.path()).expect("an open file").display().to_string();
+            assert!(harmless(&file), "init has {file} open");
+            count += 1;
+        }
+        assert!(count > 2, "init has {count} files open");
         running.end();
-        return;
-    }
-    let mut count = 0;
-    for entry in fs::read_dir(&init).expect("a living process").flatten() {
-        let file = fs::read_link(entry.path()).expect("an open file").display().to_string();
-        assert!(harmless(&file), "init has {file} open");
-        count += 1;
-    }
-    assert!(count > 2, "init has {count} files open");
-    running.end();
 
-    // Nor from inside in the command's first moment. (An ordinary user's command may not look there at all.)
-    if who == Who::Root {
-        for _ in 0..30 {
-            let files = says(7, who, &[], "for file in /proc/1/fd/*; do readlink $file; done");
-            assert!(files.lines().count() > 2 && files.lines().all(harmless), "init has open: {files}");
+        // Nor from inside in the command's first moment. (An ordinary user's command may not look there at all.)
+        if who == Who::Root {
+            for _ in 0..30 {
+                let files = says(number, who, &[], "for file in /proc/1/fd/*; do readlink $file; done");
+                assert!(files.lines().count() > 2 && files.lines().all(harmless), "init has open: {files}");
+            }
         }
     }
 }
 
 /// /proc/1/exe leads to the runtime's own program. An ordinary user's container may not go there.
 fn init_is_not_looked_into(who: Who) {
-    for what in ["readlink /proc/1/exe", "ls /proc/1/fd", "ls /proc/1/root/"] {
-        let ended = sh(7, who, &[], what);
-        assert_eq!(ended.status != 0, who == Who::User, "{what}: {}{}", ended.out, ended.err);
+    for number in since(INIT) {
+        for what in ["readlink /proc/1/exe", "ls /proc/1/fd", "ls /proc/1/root/"] {
+            let ended = sh(number, who, &[], what);
+            assert_eq!(ended.status != 0, who == Who::User, "{what}: {}{}", ended.out, ended.err);
+        }
+        // The command itself is hidden from nobody.
+        says(number, who, &[], "readlink /proc/self/exe");
+        says(number, who, &["--no-init"], "readlink /proc/1/exe");
     }
-    // The command itself is hidden from nobody.
-    says(7, who, &[], "readlink /proc/self/exe");
-    says(7, who, &["--no-init"], "readlink /proc/1/exe");
 }
 
 fn container_ends_with_its_command(who: Who) {
-    for number in 2..=7 {
+    for number in since(2) {
         let running = Running::start(number, who, &[], "sleep 1000 & (sleep 1000 &) ; setsid sleep 1000 &");
         running.end();
         assert!(!crate::support::run::processes().contains(&"sleep".to_string()), "chapter {number}");
@@ -284,7 +308,7 @@ impl OnTerminal {
 }
 
 fn keys_of_a_terminal(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         let mut on = OnTerminal::start(number, who, &[]);
         on.types("echo $((40+2)) is ready\n");
         on.until("42 is ready");

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::support::run::{Ended, Host, NOBODY, chapter, eventually, links, real_root, run};
-use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary, is_snapshot};
+use crate::support::sweep::{NEWEST, since, since_each_kind_of_root};
+use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary, current_case, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case::new("errors_of_the_rootfs", BOTH, errors_of_the_rootfs),
         Case::new("errors_of_the_command", BOTH, errors_of_the_command),
         Case::new("errors_of_options", BOTH, errors_of_options),
@@ -18,24 +19,18 @@ pub fn cases() -> Vec<Case> {
             .needs(&["cgroup-v1", ROOT_ITSELF]),
         Case::new("errors_in_a_chroot", ROOT, errors_in_a_chroot).needs(&[ROOT_ITSELF]),
         Case::new("errors_without_user_namespaces", USER, errors_without_user_namespaces),
-        Case::new("failed_setup_at_each_step_of_chapter_1", ROOT, |who| failed_setup(1, who))
-            .needs(&["strace"]),
-        Case::new("failed_setup_at_each_step_of_chapter_2", ROOT, |who| failed_setup(2, who))
-            .needs(&["strace"]),
-        Case::new("failed_setup_at_each_step_of_chapter_3", ROOT, |who| failed_setup(3, who))
-            .needs(&["strace"]),
-        Case::new("failed_setup_at_each_step_of_chapter_4", ROOT, |who| failed_setup(4, who))
-            .needs(&["strace"]),
-        Case::new("failed_setup_at_each_step_of_chapter_5", ROOT, |who| failed_setup(5, who))
-            .needs(&["strace"]),
-        Case::new("failed_setup_at_each_step_of_chapter_6", ROOT, |who| failed_setup(6, who))
-            .needs(&["strace"]),
-        Case::new("failed_setup_at_each_step_of_chapter_7", ROOT, |who| failed_setup(7, who))
-            .needs(&["strace"]),
         Case::new("childs_failure_is_the_one_reported", ROOT, childs_failure_is_the_one_reported)
             .needs(&["strace"]),
-    ]
+    ];
+    for number in since_each_kind_of_root() {
+        let name = format!("{FAILED_SETUP}{number}").leak();
+        cases.push(Case::new(name, ROOT, failed_setup).needs(&["strace"]));
+    }
+    cases
 }
+
+/// The beginning of the names of cases that are of one chapter each.
+const FAILED_SETUP: &str = "failed_setup_at_each_step_of_chapter_";
 
 fn snapshot(name: &str, ended: &Ended, status: i32) {
     assert_eq!((ended.status, ended.out.as_str()), (status, ""), "{name}: {}", ended.err);
@@ -51,7 +46,7 @@ fn errors_of_the_rootfs(who: Who) {
     fs::create_dir("/tmp/empty").expect("writable");
     fs::write("/tmp/file", "").expect("writable");
     let before = Host::now();
-    for number in 1..=7 {
+    for number in since(1) {
         for (name, path) in
             [("missing", "/tmp/nowhere"), ("empty", "/tmp/empty"), ("no-directory", "/tmp/file")]
         {
@@ -74,7 +69,7 @@ fn errors_of_the_command(who: Who) {
     // The first run makes the rootfs.
     run(chapter(1, who).args(["--", "true"]));
     let before = Host::now();
-    for number in 1..=7 {
+    for number in since(1) {
         snapshot("errors/command-not-found", &run(chapter(number, who).args(["--", "no-such"])), 127);
         snapshot("errors/command-is-a-directory", &run(chapter(number, who).args(["--", "/etc"])), 126);
         snapshot("errors/command-has-no-name", &run(chapter(number, who).args(["--", ""])), 127);
@@ -95,7 +90,7 @@ fn errors_of_options(who: Who) {
         ("unknown", "--privileged"),
         ("stop-timeout", "--stop-timeout=soon"),
     ] {
-        let ended = run(chapter(7, who).args([option, "--", "true"]));
+        let ended = run(chapter(NEWEST, who).args([option, "--", "true"]));
         snapshot(&format!("errors/option-{name}"), &ended, 2);
     }
 }
@@ -186,8 +181,11 @@ fn errors_without_user_namespaces(who: Who) {
 
 /// Makes every system call of the set-up fail in turn, by strace's fault injection, and looks at what is
 /// said and what is left.
-fn failed_setup(number: u32, who: Who) {
-    run(chapter(7, who).args(["--", "true"]));
+fn failed_setup(who: Who) {
+    let case = current_case().expect("a case of ours");
+    let (name, _) = case.split_once("::").expect("a name, and who runs it");
+    let number: u32 = name.trim_start_matches(FAILED_SETUP).parse().expect("the chapter's number");
+    run(chapter(NEWEST, who).args(["--", "true"]));
     let before = Host::now();
     let calls = [
         "clone,clone3",
@@ -249,7 +247,7 @@ fn failed_setup(number: u32, who: Who) {
 
 /// The parent often fails too when its child has: what the child says is what matters.
 fn childs_failure_is_the_one_reported(who: Who) {
-    for number in 5..=7 {
+    for number in since(5) {
         let mut command = Command::new("strace");
         command.args([
             "-f",

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::run::{Host, Running, chapter, eventually, processes, program, run, says};
+use crate::support::sweep::{NEWEST, since, since_each_kind_of_root};
 use crate::support::{BOTH, Case, Who};
 
 pub fn cases() -> Vec<Case> {
@@ -23,7 +24,7 @@ pub fn cases() -> Vec<Case> {
 
 /// What a chapter makes once and keeps: the assembled rootfs and the place for notes.
 fn settle(who: Who) -> Host {
-    for number in 1..=7 {
+    for number in since_each_kind_of_root() {
         says(number, who, &[], "true");
     }
     Host::now()
@@ -31,7 +32,7 @@ fn settle(who: Who) -> Host {
 
 fn nothing_is_left_after_a_normal_end(who: Who) {
     let before = settle(who);
-    for number in 1..=7 {
+    for number in since_each_kind_of_root() {
         // At once: no waiting here.
         says(number, who, &[], "true");
         Host::now().must_be(&before, &format!("chapter {number}"));
@@ -40,7 +41,7 @@ fn nothing_is_left_after_a_normal_end(who: Who) {
 
 fn nothing_is_left_after_sigterm(who: Who) {
     let before = settle(who);
-    for number in 1..=7 {
+    for number in since_each_kind_of_root() {
         Running::start(number, who, &[], "").signal(Signal::SIGTERM);
         eventually("the end of the last process", || Host::now().processes == before.processes);
         Host::now().must_be(&before, &format!("SIGTERM to chapter {number}"));
@@ -49,7 +50,7 @@ fn nothing_is_left_after_sigterm(who: Who) {
 
 fn nothing_is_left_after_sigkill(who: Who) {
     let before = settle(who);
-    for number in 3..=7 {
+    for number in since(3) {
         for round in 0..50u64 {
             let mut child = chapter(number, who)
                 .args(["--", "sh", "-c", "sleep 1000 & (setsid sleep 1000 &) ; sleep 1000"])
@@ -73,14 +74,14 @@ fn sweeping_spares_the_living(who: Who) {
     super::mounts::directory("/tmp/work", who);
     let before = settle(who);
     let living = Running::start_then(
-        7,
+        NEWEST,
         who,
         &["--upper", "/tmp/work/upper"],
         "echo still here > /kept; cat /kept; ls -d /proc/1",
     );
-    let dead = Running::start(7, who, &["--upper", "/tmp/work/other"], "");
+    let dead = Running::start(NEWEST, who, &["--upper", "/tmp/work/other"], "");
     dead.signal(Signal::SIGKILL);
-    for number in 1..=7 {
+    for number in since(1) {
         says(number, who, &[], "true");
     }
     let cleaned = run(program("doctor", who).arg("--clean"));
@@ -96,7 +97,7 @@ fn sweeping_spares_the_living(who: Who) {
 
 fn twenty_at_once(who: Who) {
     let before = settle(who);
-    for number in [3, 5, 7] {
+    for number in since(3) {
         let mut all: Vec<_> = (0..20)
             .map(|index| {
                 chapter(number, who)
@@ -152,7 +153,7 @@ fn many_dead_among_many_living(who: Who) {
 
 fn doctor_cleans(who: Who) {
     let before = settle(who);
-    let running = Running::start(7, who, &[], "");
+    let running = Running::start(NEWEST, who, &[], "");
     running.signal(Signal::SIGKILL);
     eventually("the container's end", || processes() == before.processes);
     let cleaned = run(program("doctor", who).arg("--clean"));

@@ -8,6 +8,7 @@ use cooperage::container::mountinfo;
 use nix::mount::{MsFlags, mount};
 
 use crate::support::run::{Host, NOBODY, Running, chapter, run, says, sh};
+use crate::support::sweep::since;
 use crate::support::{BOTH, Case, ROOT, Who, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
@@ -42,7 +43,7 @@ fn own(path: impl AsRef<Path>, who: Who) {
 }
 
 fn mounts_are_not_seen_outside(who: Who) {
-    for number in 3..=7 {
+    for number in since(3) {
         let before = Host::now().mounts;
         let running =
             Running::start(number, who, &[], "mkdir /m && mount -t tmpfs tmpfs /m && echo x > /m/x");
@@ -93,7 +94,7 @@ fn rootfs_is_never_written(who: Who) {
     own_rootfs("/tmp/root", who);
     let mut before = Vec::new();
     tree(Path::new("/tmp/root"), &mut before);
-    for number in 3..=7 {
+    for number in since(3) {
         let script = "echo new > /etc/new; rm /etc/passwd; echo changed >> /etc/group; chmod 700 /usr; mkdir -p /a/b; [ ! -e /etc/passwd ]";
         says(number, who, &["--rootfs", "/tmp/root"], script);
         let mut after = Vec::new();
@@ -121,7 +122,7 @@ fn root_has_the_mode_of_the_rootfs(who: Who) {
 
 fn old_root_is_out_of_reach(who: Who) {
     fs::write("/tmp/outside", "the host's").expect("writable");
-    for number in 3..=7 {
+    for number in since(3) {
         let mounts = says(number, who, &[], "cat /proc/self/mountinfo");
         let mounts = mountinfo::parse(mounts.as_bytes());
         assert!(!mounts.is_empty(), "chapter {number}");
@@ -150,14 +151,14 @@ fn what_a_program_expects_to_find(who: Who) {
                   echo through fd | cat /dev/stdin; ls /proc/sys/kernel/ostype; mktemp >/dev/null && echo tmp is writable";
     let seen = says(3, who, &[], script);
     is_snapshot("mounts/what-a-program-expects-to-find", &[], &seen);
-    for number in 4..=7 {
+    for number in since(4) {
         let later = says(number, who, &[], script);
         assert_eq!(later, seen, "chapter {number}");
     }
 }
 
 fn sys_is_read_only(who: Who) {
-    for number in 3..=7 {
+    for number in since(3) {
         let ended = sh(number, who, &[], "mkdir /sys/fs/cgroup/x 2>&1; echo 1 > /sys/kernel/mm/ksm/run");
         assert_ne!(ended.status, 0, "chapter {number}");
         assert!(ended.err.contains("Read-only file system"), "chapter {number}: {}", ended.err);
@@ -166,7 +167,7 @@ fn sys_is_read_only(who: Who) {
 
 fn upper_keeps_what_was_written(who: Who) {
     directory("/tmp/work", who);
-    for number in 3..=7 {
+    for number in since(3) {
         let upper = format!("/tmp/work/upper{number}");
         let options = ["--upper", upper.as_str()];
         says(number, who, &options, "echo kept > /kept; rm /etc/group; echo more >> /etc/passwd");
@@ -235,7 +236,7 @@ fn volumes(who: Who) {
     directory("/tmp/data", who);
     fs::write("/tmp/data/file", "from outside\n").expect("writable");
     own("/tmp/data/file", who);
-    for number in 3..=7 {
+    for number in since(3) {
         let script = "cat /data/file; echo inside > /data/written; cat /etc/one; cat /deep/er/file";
         let options =
             ["-v", "/tmp/data:/data", "--volume", "/tmp/data/file:/etc/one", "-v", "/tmp/data:/deep/er:rw"];
@@ -273,7 +274,7 @@ fn read_only_volumes_all_the_way_down(who: Who) {
         mount(Some("tmpfs"), point, Some("tmpfs"), MsFlags::empty(), Some("mode=1777")).expect("mount");
     }
     fs::create_dir("/tmp/data/below/deeper/d").expect("writable");
-    for number in 3..=7 {
+    for number in since(3) {
         let script = "for d in /data/below /data/below/deeper; do echo x > $d/x && echo written in $d; done; ls -d /data/below/deeper/d";
         let ended = sh(number, who, &["-v", "/tmp/data:/data:ro"], script);
         assert_eq!(ended.out, "/data/below/deeper/d\n", "chapter {number}");
@@ -324,7 +325,7 @@ fn own_rootfs_at(path: &str, who: Who) {
 fn links_in_the_rootfs_lead_nowhere(who: Who) {
     fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777)).expect("root may");
     directory("/tmp/victim", who);
-    for number in 3..=7 {
+    for number in since(3) {
         for (name, to) in [
             ("dev", "/tmp/victim"),
             ("proc", "../../../../tmp/victim"),

@@ -1,6 +1,7 @@
 //! Chapter 4: the container's own name, and its own message queues, semaphores and shared memory.
 
 use crate::support::run::{Running, run, says, sh};
+use crate::support::sweep::{since, within};
 use crate::support::{BOTH, Case, Who};
 use std::process::Command;
 
@@ -17,7 +18,7 @@ pub fn cases() -> Vec<Case> {
 
 fn hostname_is_its_own(who: Who) {
     let outside = nix::unistd::gethostname().expect("a host has a name");
-    for number in 4..=7 {
+    for number in since(4) {
         let running = Running::start(number, who, &["--hostname", "web"], "hostname other");
         assert_eq!(nix::unistd::gethostname().expect("a name"), outside, "chapter {number}");
         running.end();
@@ -26,7 +27,7 @@ fn hostname_is_its_own(who: Who) {
 }
 
 fn hostname_by_default_is_random(who: Who) {
-    for number in 4..=7 {
+    for number in since(4) {
         let (one, other) = (says(number, who, &[], "hostname"), says(number, who, &[], "hostname"));
         assert_ne!(one, other, "chapter {number}");
         assert!(
@@ -45,7 +46,7 @@ fn bad_hostnames_are_refused(who: Who) {
 }
 
 fn names_in_etc_agree(who: Who) {
-    for number in 4..=7 {
+    for number in since(4) {
         let script = "cat /etc/hostname; hostname; grep -cw web /etc/hosts; grep -c localhost /etc/hosts";
         assert_eq!(says(number, who, &["--hostname", "web"], script), "web\nweb\n1\n2\n", "chapter {number}");
         let script = "ping -c 1 -W 5 web >/dev/null && echo reached";
@@ -58,7 +59,7 @@ fn names_in_etc_agree(who: Who) {
 
 fn names_are_not_in_the_layer(who: Who) {
     super::mounts::directory("/tmp/work", who);
-    for number in 4..=7 {
+    for number in since(4) {
         let upper = format!("/tmp/work/{number}");
         says(number, who, &["--upper", &upper], "echo changed > /etc/hosts");
         let left: Vec<_> =
@@ -73,14 +74,14 @@ fn ipc_is_not_shared(who: Who) {
     assert_eq!(made.status, 0, "{}", made.err);
     std::fs::write("/dev/shm/host", "x").expect("writable");
     let script = "witness ipc; ls /dev/shm /dev/mqueue";
-    for number in 1..=3 {
+    for number in within(1, 3) {
         let seen = sh(number, who, &[], "witness ipc").out;
         if number > 1 {
             // Chapter 1 has no /proc to read them from.
             assert!(seen.contains("\"shm\": 1"), "chapter {number} still shares it: {seen}");
         }
     }
-    for number in 4..=7 {
+    for number in since(4) {
         let seen = says(number, who, &[], script);
         assert!(
             seen.contains("\"shm\": 0") && seen.contains("\"sem\": 0") && seen.contains("\"msg\": 0"),

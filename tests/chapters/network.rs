@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::support::run::{Host, Running, chapter, eventually, links, program, real_root, run, says, sh};
+use crate::support::sweep::{NEWEST, since};
 use crate::support::{ANOTHER_USER, BOTH, Case, ROOT, USER, Who};
 
 pub fn cases() -> Vec<Case> {
@@ -46,7 +47,7 @@ fn ip(arguments: &str) -> String {
 const OWN: &str = "ip -4 -o addr show eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'";
 
 fn network_inside(who: Who) {
-    for number in 5..=7 {
+    for number in since(5) {
         let script = format!(
             "ip -o link | wc -l; ping -c 1 -W 5 127.0.0.1 >/dev/null && echo lo answers; {OWN}; ip route"
         );
@@ -62,7 +63,7 @@ fn network_inside(who: Who) {
 
 fn network_none(who: Who) {
     let before = links();
-    for number in 5..=7 {
+    for number in since(5) {
         let running = Running::start(number, who, &["--network", "none"], "");
         assert_eq!(links(), before, "chapter {number}");
         running.end();
@@ -78,14 +79,14 @@ fn network_none(who: Who) {
 
 fn network_host(who: Who) {
     let own = fs::read_link("/proc/self/ns/net").expect("readable");
-    for number in 5..=7 {
+    for number in since(5) {
         let seen = says(number, who, &["--network", "host"], "readlink /proc/self/ns/net");
         assert_eq!(seen.trim_end(), own.to_string_lossy(), "chapter {number}");
     }
 }
 
 fn no_ipv6_but_its_own_loopback(who: Who) {
-    for number in 5..=7 {
+    for number in since(5) {
         let others = "grep -v ' lo$' /proc/net/if_inet6; cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6";
         assert_eq!(says(number, who, &[], others), "1\n", "chapter {number}");
         assert_eq!(says(number, who, &[], "grep -c ' lo$' /proc/net/if_inet6"), "1\n", "chapter {number}");
@@ -93,7 +94,7 @@ fn no_ipv6_but_its_own_loopback(who: Who) {
 }
 
 fn two_containers_reach_each_other(who: Who) {
-    for number in 5..=7 {
+    for number in since(5) {
         let first = Running::start(number, who, &[], "");
         // A server inside the first, on TCP: what it says arrives.
         let server = Running::start(
@@ -144,7 +145,7 @@ fn users_bridge_is_not_the_hosts(who: Who) {
 }
 
 fn addresses_come_back(who: Who) {
-    for number in 5..=7 {
+    for number in since(5) {
         for _ in 0..3 {
             assert_eq!(says(number, who, &[], OWN), "10.83.0.2\n", "chapter {number}");
         }
@@ -184,7 +185,7 @@ fn addresses_differ(who: Who) {
 
 fn bridge_goes_with_its_last_container(who: Who) {
     let first = Running::start(5, who, &[], "");
-    let second = Running::start(7, who, &[], "");
+    let second = Running::start(NEWEST, who, &[], "");
     first.end();
     assert!(links().contains(&"cooperage0".to_string()), "one container is left");
     // The first one's cable was switched off; the kernel removes it, some moments later.
@@ -235,7 +236,7 @@ fn nat_to_the_world(who: Who) {
         fs::write("/proc/sys/net/ipv4/ip_forward", before).expect("the lab's own");
         // The world knows no way to 10.83/16: an answer comes only through NAT.
         let reach = "ping -c 1 -W 5 192.0.2.1 >/dev/null && echo reached";
-        for number in 5..=7 {
+        for number in since(5) {
             let running = Running::start(number, who, &[], reach);
             assert_eq!(
                 (forwarding().as_str(), tables().contains("cooperage")),
@@ -318,7 +319,7 @@ fn resolver_is_the_hosts(who: Who) {
     let target = fs::canonicalize("/etc/resolv.conf").expect("it is there");
     let bind = nix::mount::MsFlags::MS_BIND;
     nix::mount::mount(Some("/tmp/resolv.conf"), &target, None::<&str>, bind, None::<&str>).expect("mount");
-    for number in 5..=7 {
+    for number in since(5) {
         let seen = says(number, who, &[], "cat /etc/resolv.conf");
         assert!(seen.contains("nameserver 192.0.2.53\n") && seen.contains("search example.org"), "{seen}");
         assert!(!seen.contains("127.0.0.1"), "the host's own loopback is not reached from inside: {seen}");

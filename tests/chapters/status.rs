@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use crate::support::run::{Running, chapter, run, says, sh};
+use crate::support::sweep::{NEWEST, has_init, since, within};
 use crate::support::{BOTH, Case, Who};
 
 pub fn cases() -> Vec<Case> {
@@ -24,7 +25,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn status_is_the_commands(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         assert_eq!(sh(number, who, &[], "exit 0").status, 0, "chapter {number}");
         assert_eq!(sh(number, who, &[], "exit 3").status, 3, "chapter {number}");
         assert_eq!(sh(number, who, &[], "exit 255").status, 255, "chapter {number}");
@@ -42,20 +43,20 @@ fn status_is_the_commands(who: Who) {
 }
 
 fn status_of_a_killed_command(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         // Process 1 can send itself no signal, so a child does it: the shell shows 128+N of it.
         let killed = sh(number, who, &[], "sh -c 'kill -TERM $$'; exit $?");
         assert_eq!(killed.status, 143, "chapter {number}");
         let killed = sh(number, who, &[], "sh -c 'kill -KILL $$'; exit $?");
         assert_eq!(killed.status, 137, "chapter {number}");
     }
-    // In chapter 1 there is no process 1, and in chapter 7 it is not the command: there it is direct.
-    for number in [1, 7] {
+    // In chapter 1 there is no process 1, and where there is an init it is not the command: there it is direct.
+    for number in since(1).into_iter().filter(|&number| number == 1 || has_init(number)) {
         assert_eq!(sh(number, who, &[], "kill -TERM $$").status, 143, "chapter {number}");
         assert_eq!(sh(number, who, &[], "kill -KILL $$").status, 137, "chapter {number}");
     }
     // From outside even process 1 can be killed.
-    for number in 1..=7 {
+    for number in since(1) {
         let running = Running::start(number, who, &[], "");
         let first = running.first();
         nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGKILL).expect("it is alive");
@@ -65,7 +66,7 @@ fn status_of_a_killed_command(who: Who) {
 
 fn status_of_a_stopped_runtime(who: Who) {
     use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM};
-    for number in 1..=6 {
+    for number in within(1, 6) {
         for (signal, status) in [(SIGTERM, 143), (SIGINT, 130), (SIGHUP, 129)] {
             let ended = Running::start(number, who, &[], "").signal(signal);
             assert_eq!((ended.status, ended.err.as_str()), (status, ""), "chapter {number}, {signal}");
@@ -74,7 +75,7 @@ fn status_of_a_stopped_runtime(who: Who) {
 }
 
 fn command_gets_clean_environment(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         let mut command = chapter(number, who);
         command.env("SECRET", "hunter2").env("LD_PRELOAD", "").env("TERM", "vt100").args(["--", "env"]);
         let ended = run(&mut command);
@@ -89,7 +90,7 @@ fn command_gets_no_descriptor(who: Who) {
     // Open on purpose, without close-on-exec, at a low and at a high number.
     let secret = fs::File::open("/etc/hostname").expect("readable");
     let low = nix::unistd::dup(&secret).expect("dup");
-    for number in 1..=7 {
+    for number in since(1) {
         let mut command = chapter(number, who);
         command.args(["--", "sh", "-c"]);
         // Chapter 1 has no /proc: there the shell tries each number.
@@ -114,7 +115,7 @@ fn command_gets_no_descriptor(who: Who) {
 }
 
 fn command_gets_default_signals(who: Who) {
-    for number in 2..=7 {
+    for number in since(2) {
         let mut command = chapter(number, who);
         command.args(["--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]);
         // SAFETY: signal(2) is async-signal-safe.
@@ -131,7 +132,7 @@ fn command_gets_default_signals(who: Who) {
 }
 
 fn streams_belong_to_the_command(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         let mut child = chapter(number, who)
             .args(["--", "sh", "-c", "cat; echo to stderr >&2"])
             .stdin(Stdio::piped())
@@ -147,7 +148,7 @@ fn streams_belong_to_the_command(who: Who) {
 }
 
 fn default_command_is_a_shell(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         let mut child = chapter(number, who)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -162,11 +163,11 @@ fn default_command_is_a_shell(who: Who) {
 }
 
 fn options_end_at_the_command(who: Who) {
-    for number in 1..=7 {
+    for number in since(1) {
         let ended = run(chapter(number, who).args(["echo", "--explain", "-x", "--", "y"]));
         assert_eq!(ended.out, "--explain -x -- y\n", "chapter {number}: {}", ended.err);
         assert_eq!(ended.err, "", "chapter {number}");
     }
-    assert_eq!(says(7, who, &["--init", "--no-init"], "echo $$"), "1\n");
-    assert_eq!(says(7, who, &["--no-init", "--init"], "echo $$"), "2\n");
+    assert_eq!(says(NEWEST, who, &["--init", "--no-init"], "echo $$"), "1\n");
+    assert_eq!(says(NEWEST, who, &["--no-init", "--init"], "echo $$"), "2\n");
 }

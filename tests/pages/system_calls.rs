@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::run::{chapter, run};
+use crate::support::sweep::every;
 use crate::support::{Case, ROOT, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
@@ -39,7 +40,7 @@ const OTHERS: [(&str, &str); 17] = [
 fn other_system_calls(who: Who) {
     run(chapter(1, who).args(["--", "true"])); // makes the rootfs
     let mut seen: Vec<BTreeSet<String>> = Vec::new();
-    for number in 1..=7 {
+    for number in every() {
         let log = format!("/tmp/strace-{number}");
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-e", "signal=none", "-o", &log]);

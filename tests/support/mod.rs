@@ -9,6 +9,7 @@
 
 pub mod run;
 pub mod session;
+pub mod sweep;
 pub mod told;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@
 #                  sessions those of chapter 6.
 # VM_USER_TESTS    the same for the ordinary user, if not all
 # INSTA_UPDATE     always: accept snapshots, as outside
+# COOPERAGE_SWEEP  all: every behaviour at every chapter that has it, as outside
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 who=${1:-both}
