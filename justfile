@@ -35,7 +35,7 @@ handout *ARGS:
 test *ARGS:
     cargo test {{ARGS}}
 
-# the same on a virtual machine whose only cgroups are version 2: just test-vm root memory
+# the same on a virtual machine whose only cgroups are version 2: just test-vm root memory; aarch64: just test-vm arm64
 test-vm *ARGS:
     tests/vm/test.sh {{ARGS}}
 
