@@ -171,7 +171,7 @@ fn failed_setup(number: u32, who: Who) {
         "prctl",
         "sendto",
         "symlink,symlinkat",
-        "mkdirat",
+        "mkdir,mkdirat",
     ];
     for call in calls {
         for when in 1..40 {

@@ -6,7 +6,7 @@
 # and lives in a chroot, so that nothing is installed here. Neither needs this machine to run aarch64's programs.
 # It takes 2 GB in target/vm/arm64, 3 GB in target/arm64, and two minutes for the downloads.
 #
-# It needs root, x86-64 and mmdebstrap.
+# It needs root, x86-64, and the packages mmdebstrap, busybox-static and xz-utils.
 #
 # VM_DIR        the two are kept in arm64/ below it      target/vm
 # VM_MIRROR     where Debian comes from                  http://deb.debian.org/debian
@@ -47,9 +47,8 @@ finish() {
     : >"$root/etc/resolv.conf"
     # What the first process needs: no libraries, and modules that it can read.
     find "$root/lib/modules" -name '*.ko.xz' -exec xz -d {} +
-    busybox=busybox
     command -v busybox >/dev/null || fail "busybox is missing: apt-get install busybox-static"
-    $busybox depmod -b "$root" "$(ls "$root/lib/modules")"
+    busybox depmod -b "$root" "$(ls "$root/lib/modules")"
     mkdir "$root/usr/lib/vm"
     ln -s /usr/bin/busybox "$root/usr/lib/vm/busybox"
     ln -s /usr/bin/busybox "$root/usr/lib/vm/modprobe"
@@ -67,21 +66,22 @@ case ${1:-} in
         new=trixie-backports
         debian "$cache/tools" --variant=apt --architectures=amd64,arm64 \
             --include="rustc/$new,cargo/$new,libstd-rust-dev/$new,libstd-rust-dev:arm64/$new" \
-            --include=gcc,libc6-dev,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,ca-certificates
-        # The repository under its own name, and the crates that were downloaded already. Only the compiler sees these mounts.
+            --include=gcc,libc6-dev,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross
+        # This machine's cargo downloads the crates, since it may know a proxy or a certificate that the other does not.
+        cargo fetch --locked --quiet --manifest-path "$repository/Cargo.toml" >&2 || fail "could not download the crates"
+        # The repository under its own name, and the crates. Only the compiler sees these mounts.
         # shellcheck disable=SC2016 # for the inner shell
         exec unshare --mount --propagation private bash -euc '
             tools=$1 repository=$2 crates=$3
             shift 3
-            mkdir -p "$tools$repository" "$tools/cargo/registry" "$crates"
+            mkdir -p "$tools$repository" "$tools/cargo/registry"
             mount --bind "$repository" "$tools$repository"
             mount --bind "$crates" "$tools/cargo/registry"
-            mount --bind /etc/resolv.conf "$tools/etc/resolv.conf" || :
             mount -t proc proc "$tools/proc"
-            exec env -i PATH=/usr/bin:/bin HOME=/root CARGO_HOME=/cargo TERM="${TERM:-dumb}" \
-                CARGO_TARGET_DIR=target/arm64 CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
-                CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-                chroot "$tools" env -C "$repository" cargo "$@"' \
+            exec chroot "$tools" env -C "$repository" -i PATH=/usr/bin:/bin HOME=/root TERM="${TERM:-dumb}" \
+                CARGO_HOME=/cargo CARGO_NET_OFFLINE=true CARGO_TARGET_DIR=target/arm64 \
+                CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
+                CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc cargo "$@"' \
             bash "$cache/tools" "$repository" "${CARGO_HOME:-$HOME/.cargo}/registry" "$@"
         ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;

@@ -194,8 +194,8 @@ for _ in $(seq 200); do [ -S "$run/share" ] && break; sleep 0.05; done
 # The machine and its processor.
 if [ "$architecture" = arm64 ]; then
     # The four ports are on one card: then they have the names that they have on a PC.
-    machine=(-accel tcg,thread=multi -cpu neoverse-n1 -M virt,gic-version=3,memory-backend=memory
-        -device pci-serial-4x,chardev1=log,chardev2=terminal,chardev3=status,chardev4=files)
+    machine=(-accel "tcg,thread=multi" -cpu neoverse-n1 -M "virt,gic-version=3,memory-backend=memory"
+        -device "pci-serial-4x,chardev1=log,chardev2=terminal,chardev3=status,chardev4=files")
 else
     # Several processors on several threads of ours: with QEMU before 8.1 that crashed the kernel inside now and then.
     threads=multi
@@ -204,14 +204,14 @@ else
     accelerator=(-accel "tcg,thread=$threads" -cpu max)
     # Not every /dev/kvm works: the processor has to be able to.
     if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then accelerator=(-accel kvm -cpu host); fi
-    machine=("${accelerator[@]}" -M q35,memory-backend=memory
+    machine=("${accelerator[@]}" -M "q35,memory-backend=memory"
         -serial chardev:log -serial chardev:terminal -serial chardev:status -serial chardev:files)
 fi
 
 qemu=(timeout --foreground -k 5 "$timeout" "$emulator" -nodefaults -display none -no-reboot
     -m "$memory" -smp "${VM_CPUS:-2}" -object "memory-backend-memfd,id=memory,size=${memory}M,share=on"
-    -chardev "socket,id=share,path=$run/share" -device vhost-user-fs-pci,chardev=share,tag=host
-    -chardev stdio,id=terminal,signal=off -chardev "file,id=log,path=$run/kernel.log"
+    -chardev "socket,id=share,path=$run/share" -device "vhost-user-fs-pci,chardev=share,tag=host"
+    -chardev "stdio,id=terminal,signal=off" -chardev "file,id=log,path=$run/kernel.log"
     -chardev "file,id=status,path=$run/status" -chardev "file,id=files,path=$run/files" "${machine[@]}"
     -kernel "$kernel"
     -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init")
