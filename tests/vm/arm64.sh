@@ -43,6 +43,7 @@ finish() {
     cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
     cp "$root/usr/share/libc-bin/nsswitch.conf" "$root/etc/"
     ln -s mawk "$root/usr/bin/awk"
+    mkdir -p "$root/mnt" "$root/media" "$root/opt" "$root/srv"
     echo 127.0.0.1 localhost vm >"$root/etc/hosts"
     : >"$root/etc/resolv.conf"
     # What the first process needs: no libraries, and modules that it can read.
