@@ -39,7 +39,7 @@ test *ARGS:
 sweep *ARGS:
     COOPERAGE_SWEEP=all cargo test {{ARGS}}
 
-# the same on a virtual machine whose only cgroups are version 2: just test-vm root memory
+# the same on a virtual machine whose only cgroups are version 2: just test-vm root memory; aarch64: just test-vm arm64
 test-vm *ARGS:
     tests/vm/test.sh {{ARGS}}
 

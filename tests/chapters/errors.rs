@@ -204,7 +204,7 @@ fn failed_setup(who: Who) {
         "prctl",
         "sendto",
         "symlink,symlinkat",
-        "mkdirat",
+        "mkdir,mkdirat",
     ];
     for call in calls {
         for when in 1..40 {

@@ -29,9 +29,11 @@ pub fn cases() -> Vec<Case> {
 /// From this chapter on, the narration is another where the machine has no cgroup that can be written to.
 const LIMITS: u32 = 6;
 
-/// The calls that the book teaches, as strace names them.
+/// The calls that the book teaches, as strace names them. On aarch64 the kernel has no mkdir and no mknod: libc makes
+/// them of mkdirat and mknodat.
 const TAUGHT: &str = "clone,clone3,unshare,setns,chroot,chdir,pivot_root,mount,umount2,sethostname,execve,mknodat,\
-                      mknod,openat2,open_tree,move_mount,mount_setattr,close_range,prctl,kill,write,socket,sendto,mkdir";
+                      mknod,openat2,open_tree,move_mount,mount_setattr,close_range,prctl,kill,write,socket,sendto,mkdir,\
+                      mkdirat";
 
 /// One call, in the notation that both have in common.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -47,7 +49,7 @@ struct Call {
 impl Call {
     fn parse(text: &str) -> Call {
         let (name, rest) = text.split_once('(').unwrap_or_else(|| panic!("not a call: {text:?}"));
-        let name = name.replace("mknodat", "mknod");
+        let name = name.replace("mknodat", "mknod").replace("mkdirat", "mkdir");
         let mut strings = Vec::new();
         let mut plain = String::new();
         let mut characters = rest.chars();
@@ -194,7 +196,7 @@ fn taught(text: &str) -> Option<String> {
             Some(plain.replacen("write(", &format!("write(\"{path}\", "), 1))
         }
         "prctl" if !["PR_SET_PDEATHSIG", "PR_SET_DUMPABLE"].iter().any(|what| text.contains(what)) => None,
-        "mkdir" if !text.contains("/sys/fs/cgroup") => None,
+        "mkdir" | "mkdirat" if !text.contains("\"/sys/fs/cgroup") => None,
         "socket" if !text.contains("AF_NETLINK") => None,
         "sendto" if !text.contains("nlmsg_type=") => None,
         // strace does not always find out which family of netlink a socket is of. See rtnetlink(7).

@@ -276,7 +276,8 @@ impl Host {
 
 fn is_place_for_notes(path: &str) -> bool {
     let names = ["", "/lock", "/network", "/runtimes", "/addresses"];
-    let places = ["/run/cooperage".to_string(), format!("/tmp/cooperage-{NOBODY}")];
+    // The last is root's, if a test has made /run/cooperage fail.
+    let places = ["/run/cooperage", &format!("/tmp/cooperage-{NOBODY}"), "/tmp/cooperage-0"];
     places.iter().any(|place| names.iter().any(|name| path == format!("{place}{name}")))
 }
 

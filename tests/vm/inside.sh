@@ -2,7 +2,8 @@
 # What the virtual machine runs: the tests as root, then as an ordinary user to whom a cgroup was delegated, each with
 # COOPERAGE_REQUIRE demanding all that such a host has. tests/vm/test.sh starts it.
 # Arguments: who ("root", "user" or "both"), then those of the test programs. TEST_PROGRAMS names the programs, each as
-# PATH or PATH:FILTER, and USER_PROGRAMS those that the ordinary user runs, if not all.
+# PATH or PATH:FILTER, and USER_PROGRAMS those that the ordinary user runs, if not all. BUILT is where the crate's programs are,
+# and GRADED names the chapters whose answers the grader judges.
 set -uo pipefail
 who=$1
 shift
@@ -40,8 +41,10 @@ programs=$TEST_PROGRAMS
 if [ "$who" != user ]; then
     as root env
     # Told and not judged: where everything takes ten times as long, 6.4 may not end within the grader's 10 s.
-    printf '\n== the grader judges the answers of chapter 6, as root\n'
-    target/debug/grade 6 --program target/debug/solution06 || echo "== not all of it"
+    for chapter in $GRADED; do
+        printf '\n== the grader judges the answers of chapter %s, as root\n' "$chapter"
+        "$BUILT/grade" "$chapter" --program "$BUILT/solution0$chapter" || echo "== not all of it"
+    done
 fi
 
 # As `systemd-run --user --scope -p Delegate=yes` does it: the directory and three files are the user's.
@@ -54,10 +57,11 @@ if [ "$who" != root ]; then
     done
     mkdir $delegated
     chown 1000:1000 $delegated $delegated/cgroup.procs $delegated/cgroup.threads $delegated/cgroup.subtree_control
-    mkdir -p /run/user/1000 target/tmp
-    chown 1000:1000 /run/user/1000 target/tmp
+    target=${BUILT%/*}
+    mkdir -p /run/user/1000 "$target/tmp"
+    chown 1000:1000 /run/user/1000 "$target/tmp"
     # The root filesystem that the chapters made is the user's, as if the user had made it.
-    chown -R 1000:1000 target/cooperage
+    chown -R 1000:1000 "$target/cooperage"
     [ "$INSTA_UPDATE" = no ] || chown -R 1000:1000 tests/snapshots
     # The first program makes room in the cgroup: the next is started in the leaf.
     # shellcheck disable=SC2016 # for the inner shell

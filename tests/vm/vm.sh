@@ -10,8 +10,13 @@
 # Debian 12), virtiofsd where that is a package, xz-utils (zstd on Ubuntu). It uses KVM where there is any; without, programs run 10
 # to 15 times slower.
 #
+# VM_ARCH=arm64 makes it an aarch64 machine, which no KVM helps. None of this machine's programs runs there, so its root
+# is a small Debian 13 of its own, with this repository in its place: arm64.sh says what is in it. It needs qemu-system-arm
+# and mmdebstrap too.
+#
+# VM_ARCH     amd64 or arm64                                   amd64
 # VM_DIR      where the kernel is kept                         target/vm
-# VM_KERNEL   the package that depends on the newest kernel    the cloud kernel, or Ubuntu's virtual one
+# VM_KERNEL   the package that depends on the newest kernel    the cloud kernel, or Ubuntu's virtual one (amd64 only)
 # VM_MEM      memory in MiB                                    2048
 # VM_CPUS     processors                                       2
 # VM_FILES    a directory in which to unpack the tar archive that the command writes to /dev/ttyS3    none
@@ -22,10 +27,16 @@ fail() { echo "vm: $*" >&2; exit 125; }
 repository=$(realpath "$(dirname "$0")/../..")
 cache=$(realpath -m "${VM_DIR:-$repository/target/vm}")
 memory=${VM_MEM:-2048}
+architecture=${VM_ARCH:-amd64}
+case $architecture in
+    amd64) emulator=qemu-system-x86_64 package=qemu-system-x86 ;;
+    arm64) emulator=qemu-system-aarch64 package=qemu-system-arm ;;
+    *) fail "it can be amd64 or arm64, and not $architecture" ;;
+esac
 
-[ "$(uname -m)" = x86_64 ] || fail "this script knows the virtual machines of x86-64 only"
+[ "$(uname -m)" = x86_64 ] || fail "this script runs on x86-64 only"
 [ "$(id -u)" = 0 ] || fail "run it as root (sudo): it shows the machine's whole / to the virtual machine"
-command -v qemu-system-x86_64 >/dev/null || fail "QEMU is missing: apt-get install qemu-system-x86"
+command -v "$emulator" >/dev/null || fail "QEMU is missing: apt-get install $package"
 # The one in C of Debian 12, or its successor in Rust, which would make each mount of ours a mount there.
 if [ -x /usr/lib/qemu/virtiofsd ]; then
     virtiofsd=(/usr/lib/qemu/virtiofsd)
@@ -36,7 +47,9 @@ else
 fi
 
 # Once: a kernel with its modules, and a busybox without libraries for the first steps. Unpacked, not installed.
-if [ ! -e "$cache/ready" ]; then
+if [ "$architecture" = arm64 ]; then
+    "$repository/tests/vm/arm64.sh" root || fail "there is no root for an aarch64 machine"
+elif [ ! -e "$cache/ready" ]; then
     rm -rf "$cache/unpacked"
     mkdir -p "$cache/unpacked"
     cd "$cache/unpacked"
@@ -58,15 +71,24 @@ if [ ! -e "$cache/ready" ]; then
     cd "$OLDPWD"
     touch "$cache/ready"
 fi
-kernel=$(echo "$cache"/unpacked/boot/vmlinuz-*)
-modules=$(echo "$cache"/unpacked/lib/modules/*)
-bin=$cache/unpacked/bin
+# Where these are on this machine, and for the one inside.
+if [ "$architecture" = arm64 ]; then
+    root=$cache/arm64/root
+    kernel=$(echo "$root"/boot/vmlinuz-*)
+    modules=/lib/modules/$(ls "$root/lib/modules")
+    bin=/usr/lib/vm
+else
+    root=/
+    kernel=$(echo "$cache"/unpacked/boot/vmlinuz-*)
+    modules=$(echo "$cache"/unpacked/lib/modules/*)
+    bin=$cache/unpacked/bin
+fi
 
 run=$(mktemp -d "$cache/run.XXXXXX")
-server='' machine=''
+server='' running=''
 end() {
     # shellcheck disable=SC2086 # either may be empty
-    kill $machine $server 2>/dev/null || :
+    kill $running $server 2>/dev/null || :
     rm -rf "$run"
 }
 trap end EXIT
@@ -121,7 +143,7 @@ cd /
 \$b mount -t sysfs sysfs /sys
 \$b mount -t devtmpfs devtmpfs /dev
 \$b mkdir -p /dev/pts /dev/shm /dev/mqueue /lib/modules
-\$b ln -sfn $modules /lib/modules/\$(\$b uname -r)
+[ -d /lib/modules/\$(\$b uname -r) ] || \$b ln -sfn $modules /lib/modules/\$(\$b uname -r)
 \$b mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 \$b mount -t mqueue mqueue /dev/mqueue
 for directory in $fresh; do \$b mount -t tmpfs -o mode=1777 tmpfs \$directory; done
@@ -150,33 +172,55 @@ $start
 EOF
 chmod +x "$run/init"
 
-"${virtiofsd[@]}" --socket-path="$run/share" -o source=/ -o cache=always -o sandbox=chroot >"$run/share.log" 2>&1 &
+share=("${virtiofsd[@]}" --socket-path="$run/share" -o "source=$root" -o cache=always -o sandbox=chroot)
+if [ "$root" = / ]; then
+    "${share[@]}" >"$run/share.log" 2>&1 &
+else
+    # The repository, and this directory, under the names that they have here. Only that process sees these mounts.
+    # shellcheck disable=SC2016 # for the inner shell
+    unshare --mount --propagation private bash -euc '
+        root=$1 repository=$2 cache=$3
+        shift 3
+        for directory in "$repository" "$cache"; do
+            mkdir -p "$root$directory"
+            mount --bind "$directory" "$root$directory"
+        done
+        exec "$@"' bash "$root" "$repository" "$cache" "${share[@]}" >"$run/share.log" 2>&1 &
+fi
 server=$!
 for _ in $(seq 200); do [ -S "$run/share" ] && break; sleep 0.05; done
 [ -S "$run/share" ] || fail "virtiofsd did not start: $(cat "$run/share.log")"
 
-# Several processors on several threads of ours: with QEMU before 8.1 that crashed the kernel inside now and then.
-threads=multi
-version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\.[0-9]*\).*/\1/p')
-[ "$(printf '%s\n8.1\n' "$version" | sort -V | head -n 1)" = 8.1 ] || threads=single
-accelerator=(-accel "tcg,thread=$threads" -cpu max)
-# Not every /dev/kvm works: the processor has to be able to.
-if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then accelerator=(-accel kvm -cpu host); fi
+# The machine and its processor.
+if [ "$architecture" = arm64 ]; then
+    # The four ports are on one card: then they have the names that they have on a PC.
+    machine=(-accel "tcg,thread=multi" -cpu neoverse-n1 -M "virt,gic-version=3,memory-backend=memory"
+        -device "pci-serial-4x,chardev1=log,chardev2=terminal,chardev3=status,chardev4=files")
+else
+    # Several processors on several threads of ours: with QEMU before 8.1 that crashed the kernel inside now and then.
+    threads=multi
+    version=$("$emulator" --version | sed -n 's/.*version \([0-9]*\.[0-9]*\).*/\1/p')
+    [ "$(printf '%s\n8.1\n' "$version" | sort -V | head -n 1)" = 8.1 ] || threads=single
+    accelerator=(-accel "tcg,thread=$threads" -cpu max)
+    # Not every /dev/kvm works: the processor has to be able to.
+    if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -w /dev/kvm ]; then accelerator=(-accel kvm -cpu host); fi
+    machine=("${accelerator[@]}" -M "q35,memory-backend=memory"
+        -serial chardev:log -serial chardev:terminal -serial chardev:status -serial chardev:files)
+fi
 
-qemu=(timeout --foreground -k 5 "$timeout" qemu-system-x86_64 "${accelerator[@]}" -M q35,memory-backend=memory
+qemu=(timeout --foreground -k 5 "$timeout" "$emulator" -nodefaults -display none -no-reboot
     -m "$memory" -smp "${VM_CPUS:-2}" -object "memory-backend-memfd,id=memory,size=${memory}M,share=on"
-    -nodefaults -display none -no-reboot
-    -chardev "socket,id=share,path=$run/share" -device vhost-user-fs-pci,chardev=share,tag=host
-    -chardev stdio,id=terminal,signal=off
-    -serial "file:$run/kernel.log" -serial chardev:terminal -serial "file:$run/status" -serial "file:$run/files"
+    -chardev "socket,id=share,path=$run/share" -device "vhost-user-fs-pci,chardev=share,tag=host"
+    -chardev "stdio,id=terminal,signal=off" -chardev "file,id=log,path=$run/kernel.log"
+    -chardev "file,id=status,path=$run/status" -chardev "file,id=files,path=$run/files" "${machine[@]}"
     -kernel "$kernel"
     -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init")
 if [ "$interactive" ]; then
     "${qemu[@]}" || :
 else
     "${qemu[@]}" </dev/null &
-    machine=$!
-    wait $machine || :
+    running=$!
+    wait $running || :
 fi
 status=$(tr -dc 0-9 <"$run/status" 2>/dev/null || :)
 if [ -z "$status" ]; then
