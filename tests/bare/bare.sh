@@ -53,7 +53,7 @@ if [ -z "${BARE_CHECKOUT:-}" ]; then
         [ -e "$root/$file" ] || rm -f "$file"
     done)
 fi
-target=${BARE_TARGET:-$cache/target-$uid}
+target=${BARE_TARGET:-$cache/target-$suite-$uid}
 mkdir -p "$target" "$files/target"
 # What somebody else has built stays theirs.
 [ -n "${BARE_CHECKOUT:-}" ] || chown -R "$uid:$uid" "$files"

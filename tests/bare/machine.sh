@@ -25,7 +25,7 @@ mount --rbind /dev dev
 for fresh in run var/tmp home root; do mount -t tmpfs -o mode=755 tmpfs "$fresh"; done
 mount -t tmpfs -o "mode=1777${BARE_NOEXEC:+,noexec}" tmpfs tmp
 chmod 1777 var/tmp
-chmod 700 root
+chmod 711 root # the checkout may be there
 
 home=$tree/home/reader
 [ "$uid" != 0 ] || home=$tree/root

@@ -18,7 +18,7 @@ options=()
 place=${BARE_HOME:-/home/reader/cooperage}
 options+=(
     --rm --network none --workdir "$place"
-    --volume "${BARE_CHECKOUT:-$cache/checkout-0}:$place" --volume "${BARE_TARGET:-$cache/target-0}:$place/target"
+    --volume "${BARE_CHECKOUT:-$cache/checkout-0}:$place" --volume "${BARE_TARGET:-$cache/target-$suite-0}:$place/target"
     --volume "$(rustc --print sysroot):/root/.rust:ro" --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/root/.cargo/registry:ro"
     --env PATH=/root/.rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     --env CARGO_NET_OFFLINE=true --env HOME=/root --env LANG=C.UTF-8

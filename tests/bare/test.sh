@@ -45,11 +45,11 @@ one() {
     second)
         step "Debian 12, root, what a user has built"
         "$here/bare.sh" bookworm user cargo build --tests
-        BARE_CHECKOUT=$BARE_CACHE/checkout-1000 BARE_TARGET=$BARE_CACHE/target-1000 \
+        BARE_CHECKOUT=$BARE_CACHE/checkout-1000 BARE_TARGET=$BARE_CACHE/target-bookworm-1000 \
             run "$here/bare.sh" bookworm root sh -c "$programs" target ${BARE_FILTER:-}
         step "Debian 12, a user, what root has built"
         "$here/bare.sh" bookworm root cargo build --tests
-        BARE_CHECKOUT=$BARE_CACHE/checkout-0 BARE_TARGET=$BARE_CACHE/target-0 \
+        BARE_CHECKOUT=$BARE_CACHE/checkout-0 BARE_TARGET=$BARE_CACHE/target-bookworm-0 \
             run "$here/bare.sh" bookworm 1001 sh -c "$programs" target ${BARE_FILTER:-}
         ;;
     podman)
