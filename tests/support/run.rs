@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cooperage::container::mountinfo;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::{AccessFlags, Pid, access, geteuid};
 
 use super::{Who, binary, built};
 
@@ -249,8 +249,11 @@ impl Host {
                 && !path.starts_with(repository)
         });
         let mut cgroups = Vec::new();
+        // An ordinary user's lab shows the machine's cgroups. What may not be written to is others' work, and comes and
+        // goes as they like.
+        let may_be_ours = |path: &Path| access(path, AccessFlags::W_OK).is_ok();
         walk(Path::new("/sys/fs/cgroup"), &mut |path| {
-            if path.is_dir() {
+            if path.is_dir() && may_be_ours(path) {
                 cgroups.push(path.to_path_buf());
             }
         });
