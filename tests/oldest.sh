@@ -35,6 +35,7 @@ END
 fi
 cargo fetch --locked
 export kept features registry=${CARGO_HOME:-$HOME/.cargo}/registry
+# shellcheck disable=SC2016 # for the inner shell
 unshare --mount --propagation private bash -euc '
     tree=$kept/tree
     mount -t proc proc "$tree/proc"
