@@ -51,6 +51,10 @@ test-bare *ARGS:
 vm *ARGS:
     tests/vm/vm.sh {{ARGS}}
 
+# is rust-version in Cargo.toml true? With the older compiler of Debian 13
+oldest:
+    tests/oldest.sh
+
 # format, clippy, documentation: no warning
 lint:
     cargo fmt --check

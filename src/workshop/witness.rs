@@ -495,7 +495,7 @@ fn lossy(text: &OsStr) -> String {
 }
 
 fn number<T: FromStr>(text: &[u8]) -> Option<T> {
-    str::from_utf8(text).ok()?.parse().ok()
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The value of `name` in /proc/self/status.
