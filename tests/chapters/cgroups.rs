@@ -8,10 +8,11 @@ use nix::sys::signal::Signal;
 
 use crate::support::run::{Ended, Host, Running, chapter, eventually, real_root, run, says, sh};
 use crate::support::sweep::{NEWEST, since};
-use crate::support::{BOTH, Case, ROOT, USER, Who};
+use crate::support::{BOTH, CGROUP2_MOUNTED, Case, ROOT, USER, Who};
 
 pub fn cases() -> Vec<Case> {
     const V1: &[&str] = &["cgroup-v1", "cgroup-memory", "cgroup-cpu", "cgroup-pids"];
+    const HYBRID: &[&str] = &["cgroup-v1", "cgroup-memory", "cgroup-cpu", "cgroup-pids", CGROUP2_MOUNTED];
     vec![
         Case::new("memory_limit_kills", ROOT, memory_limit_kills).needs(&["cgroup-memory"]),
         Case::new("other_kills_are_not_for_memory", ROOT, other_kills_are_not_for_memory)
@@ -33,8 +34,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("bad_limits_are_refused", BOTH, bad_limits_are_refused),
         Case::new("no_writable_cgroup", USER, no_writable_cgroup),
         Case::new("layout_v1", ROOT, each_layout).needs(V1).lab(Layout::V1),
-        Case::new("layout_hybrid", ROOT, each_layout).needs(V1).lab(Layout::Hybrid),
-        Case::new("layout_v2_without_controllers", ROOT, no_controller).needs(&["cgroup-v1"]).lab(Layout::V2),
+        Case::new("layout_hybrid", ROOT, each_layout).needs(HYBRID).lab(Layout::Hybrid),
+        Case::new("layout_v2_without_controllers", ROOT, no_controller)
+            .needs(&["cgroup-v1", CGROUP2_MOUNTED])
+            .lab(Layout::V2),
         Case::new("layout_none", ROOT, no_controller).lab(Layout::None),
     ]
 }

@@ -9,14 +9,17 @@ use nix::unistd::Pid;
 use crate::cgroups::is_v2;
 use crate::support::run::{KINDS, Running, chapter, eventually, namespaces, real_root, run, says, sh};
 use crate::support::sweep::{every, has_init, since};
-use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, compare_snapshot, is_snapshot, snapshots};
+use crate::support::{
+    BOTH, Case, DEVTMPFS, ROOT, ROOT_ITSELF, USER, Who, compare_snapshot, is_snapshot, snapshots,
+};
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("namespaces_of_each_chapter", BOTH, namespaces_of_each_chapter),
         Case::new("witness_of_each_chapter", ROOT, witness_of_each_chapter)
             .needs(&["cgroup-memory", ROOT_ITSELF]),
-        Case::new("witness_of_each_chapter", USER, witness_of_each_chapter).needs(&["cgroup-memory"]),
+        Case::new("witness_of_each_chapter", USER, witness_of_each_chapter)
+            .needs(&["cgroup-memory", DEVTMPFS]),
         Case::new("chroot_names_nothing_outside", BOTH, chroot_names_nothing_outside),
         Case::new("chroot_hides_no_process", ROOT, chroot_hides_no_process),
         Case::new("pid_namespace_hides_the_host", BOTH, pid_namespace_hides_the_host),

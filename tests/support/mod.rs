@@ -77,6 +77,12 @@ pub const ANOTHER_USER: &str = "another-user";
 /// Not a feature of the machine either: whoever runs the tests is root.
 pub const ROOT_ITSELF: &str = "root-itself";
 
+/// Cgroups of version 2 are mounted, with controllers or without.
+pub const CGROUP2_MOUNTED: &str = "cgroup2-mounted";
+
+/// The machine's /dev is the kernel's own, and not one that a container engine has made.
+pub const DEVTMPFS: &str = "devtmpfs";
+
 static CASE: OnceLock<String> = OnceLock::new();
 
 /// The case that this process runs, if it runs one: `NAME::root` or `NAME::user`.
@@ -183,6 +189,13 @@ impl Machine {
             )),
             ROOT_ITSELF if root => None,
             ROOT_ITSELF => Some(lack(need, "it looks at the containers of the machine's root; run as root")),
+            CGROUP2_MOUNTED if is_mounted("cgroup2") => None,
+            CGROUP2_MOUNTED => Some(lack(need, "version 2 of cgroups is not mounted here")),
+            DEVTMPFS if is_mounted("devtmpfs") => None,
+            DEVTMPFS => Some(lack(
+                need,
+                "a container engine has made this /dev, and what is borrowed from it looks otherwise",
+            )),
             need => self.lacks_feature(need),
         })
     }
@@ -205,6 +218,12 @@ impl Machine {
         }
         self.known[need].as_deref().map(|reason| lack(need, reason))
     }
+}
+
+/// Is a filesystem of this kind mounted on this machine?
+fn is_mounted(kind: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.contains(&format!(" - {kind} "))
 }
 
 fn lack(need: &str, reason: &str) -> Lack {
