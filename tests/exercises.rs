@@ -376,7 +376,7 @@ fn untouched_exercises_are_not_started() -> Outcome {
             must(verdict == "not_started", format!("{id} is {verdict}"))?;
         }
     }
-    // The same without the source: what is reached says so.
+    // Without the source: what is reached says so.
     for chapter in chapters::numbers() {
         let report = graded(chapter, &program(&format!("exercise{chapter:02}")))?;
         must(report["score"] == 0, format!("{report:#}"))?;

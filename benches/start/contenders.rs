@@ -177,7 +177,7 @@ impl Bench {
             self.floor_with("all", false),
             self.floor(true),
         ];
-        // The same two as `just small` makes them: no loader, and a smaller C library.
+        // Those two as `just small` makes them: no loader, and a smaller C library.
         for library in ["musl", "gnu"] {
             if let (Some(chapter), Some(floor)) = (small(library, "chapter07"), small(library, "floor")) {
                 for (bridge, suffix) in [(false, "static"), (true, "bridge, static")] {

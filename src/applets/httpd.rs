@@ -47,7 +47,7 @@ pub fn main(arguments: &[String]) -> Done {
 }
 
 fn serve(home: &Path, mut stream: TcpStream) -> io::Result<()> {
-    // No request of a client's needs to be longer.
+    // No client's request needs to be longer.
     let mut lines = BufReader::new(stream.try_clone()?.take(64 * 1024)).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     for line in lines {

@@ -93,13 +93,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line at once: somebody may be waiting for it at the other end of a pipe. That nobody reads is no failure.
+/// Prints a line immediately: somebody may be waiting for it at the other end of a pipe. That nobody reads is no failure.
 fn print(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// An error of the kernel's in words, without the number that Rust adds.
+/// An error of the kernel in words, without the number that Rust adds.
 fn words(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_string()

@@ -23,7 +23,7 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 
-/// A message of the kernel's, without its header: a structure that depends on its kind, and attributes.
+/// A message of the kernel, without its header: a structure that depends on its kind, and attributes.
 pub struct Reply {
     pub body: Vec<u8>,
     /// How long that structure is.

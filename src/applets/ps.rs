@@ -160,14 +160,14 @@ impl Process {
         let (state, nice, bytes) = (field(3)?, field(19)?, field(23)?);
         let mut stat = state.clone();
         if bytes == "0" && state != "Z" {
-            stat.push('W'); // no memory of its own: a thread of the kernel's
+            stat.push('W'); // no memory of its own: a kernel thread
         }
         match nice.parse::<i32>().ok()? {
             ..0 => stat.push('<'),
             0 => {}
             1.. => stat.push('N'),
         }
-        // Without arguments it is a thread of the kernel's, or has ended.
+        // Without arguments it is a kernel thread, or has ended.
         let args = if arguments.is_empty() { format!("[{comm}]") } else { arguments.to_string() };
         Some(Process(BTreeMap::from([
             ("pid", pid.to_string()),

@@ -577,7 +577,7 @@ fn devices() -> Result<String> {
     let tree = sys::open_tree("borrow a device node", AT_FDCWD, Path::new("/dev/null"), false)?;
     sys::move_mount("put it down", tree.as_fd(), place.as_fd())?;
     use_it()?;
-    Ok("bind mounts of the machine's, as nobody can make one in a user namespace".to_string())
+    Ok("bind mounts from the machine, as nobody can make one in a user namespace".to_string())
 }
 
 fn devpts() -> Result<String> {
@@ -777,7 +777,7 @@ fn cgroup_freezer() -> Result<String> {
         (Some((_, own)), _) => (own, "freezer.state", "FROZEN"),
         (None, Some((_, own))) => (own, "cgroup.freeze", "1"),
         (None, None) => {
-            return Err(Error::new(WHY, "no cgroup of this process's that can be frozen is to be seen here"));
+            return Err(Error::new(WHY, "no cgroup of this process that can be frozen is visible here"));
         }
     };
     let directory = own.join(format!("cooperage-doctor-{}", std::process::id()));
@@ -870,7 +870,7 @@ fn install(packages: &[&str]) -> String {
     format!("apt install {}, or your distribution's", packages.join(" "))
 }
 
-/// Which of the book's commands can't be typed here. In a container this crate's own stand in for some.
+/// Which of the book's commands can't be typed here. In a container the applets of this crate stand in for some.
 fn commands() -> Result<String> {
     let rootfs = Rootfs::find(None)?.programs()?;
     let outside: Vec<_> = COMMANDS.into_iter().filter(|(name, _)| program(name).is_none()).collect();

@@ -7,7 +7,7 @@
 //!   It needs nothing else, so it is preferred where the machine has it (`apt install busybox-static`).
 //! - **machine**: those of [`PROGRAMS`] that the machine has. Each needs its shared libraries and the dynamic
 //!   loader, and finds them at the paths that it knows from the machine, so that is where they are put.
-//!   For ps, ip, ping and a few others that the machine may lack there are small ones of this crate's own, the
+//!   For ps, ip, ping and a few others that the machine may lack there are small ones in this crate, the
 //!   applets (src/applets).
 //!
 //! The variable `COOPERAGE_ROOTFS_FROM=busybox|machine` forces one of the ways. Both add a minimal /etc and
@@ -100,7 +100,7 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Given => f.write_str("a directory of the user's"),
+            Source::Given => f.write_str("a directory of the user"),
             Source::Busybox(path) => write!(f, "the static busybox {}", path.display()),
             Source::Machine => f.write_str("this machine's own programs"),
         }
@@ -469,7 +469,7 @@ impl Place {
             for directory in self.path.ancestors().take_while(|directory| directory.starts_with(base)) {
                 match fs::metadata(directory) {
                     Ok(found) if !is_own_directory(&found) => {
-                        return Err(format!("{} is not a directory of this user's", directory.display()));
+                        return Err(format!("{} does not belong to this user", directory.display()));
                     }
                     _ => {}
                 }
@@ -491,7 +491,7 @@ impl Place {
         Ok(())
     }
 
-    /// In /tmp anyone may have made a directory, or a link, of the name that this user's would have.
+    /// In /tmp anyone may have made a directory, or a link, with the name that this user's would have.
     fn is_closed_to_others(&self) -> bool {
         let private = |found: Metadata| is_own_directory(&found) && found.mode() & 0o077 == 0;
         self.base.is_some() || fs::symlink_metadata(&self.path).is_ok_and(private)
@@ -518,7 +518,7 @@ fn outer_uid() -> u32 {
 
 // ---- Locks and old directories
 
-/// Locks a directory of this user's so that nobody removes it. `None` if it is not there.
+/// Locks a directory of this user so that nobody removes it. `None` if it is not there.
 fn lock_directory(path: &Path) -> Result<Option<Claim>> {
     loop {
         let Ok(directory) = File::open(path) else { return Ok(None) };

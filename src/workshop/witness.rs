@@ -1,6 +1,6 @@
 //! The witness: what a process sees, as stable and sorted JSON.
 //!
-//! `witness` is a program of this crate's own that is placed in the root filesystem. Snapshots and the
+//! `witness` is a program of this crate that is placed in the root filesystem. Snapshots and the
 //! grader rest on what it says. Each part that cannot be read is null: a container without /proc is
 //! nothing that a witness may stumble over. See proc(5) for most of what is read here.
 
@@ -183,7 +183,7 @@ pub struct Session {
     pub terminal: Option<PathBuf>,
     /// Does this process lead its session?
     pub leader: bool,
-    /// Is this process's group the one that ctrl-C reaches? Null without a terminal of its session's.
+    /// Is this process's group the one that ctrl-C reaches? Null if its session has no terminal.
     pub foreground: Option<bool>,
 }
 

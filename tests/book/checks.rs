@@ -29,7 +29,7 @@ const SECTIONS: [&str; 13] = [
     "Further reading",
 ];
 
-/// What a block may be marked with when its text stands in the page itself. It is no program of this crate's and
+/// What a block may be marked with when its text stands in the page itself. It is no program of this crate and
 /// nobody's output: commands to type, and other programs' settings.
 const WRITTEN_IN_PAGES: [&str; 11] =
     ["sh", "toml", "yaml", "json", "ini", "dockerfile", "powershell", "c", "python", "nginx", "xml"];

@@ -70,7 +70,7 @@ fn memory_limit_kills(who: Who) {
         let expected =
             "cooperage: out of memory: the kernel killed a process of the container (limit 32 MiB, peak ";
         assert!(killed.err.contains(expected), "chapter {number}: {}", killed.err);
-        // The same where there is enough, up to its limit of data.
+        // Where there is enough, up to its limit of data.
         says(number, who, &["--memory", "64m"], "head -c 8000000 /dev/zero | tail | wc -c");
     }
 }

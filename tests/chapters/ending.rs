@@ -33,7 +33,7 @@ pub fn cases() -> Vec<Case> {
 /// The chapter that brings an init.
 const INIT: u32 = 7;
 
-/// A script that makes `count` orphans, each of which ends at once.
+/// A script that makes `count` orphans, each of which ends immediately.
 fn orphans(count: u32) -> String {
     format!("i=0; while [ $i -lt {count} ]; do (sh -c 'exit 7' &); i=$((i+1)); done")
 }
@@ -189,7 +189,7 @@ fn init_holds_no_file_of_the_hosts(who: Who) {
         // From outside, where it can be seen by root.
         let init = format!("/proc/{}/fd", running.first());
         if who == Who::User && !in_first_user_namespace().expect("/proc is there") {
-            // Only who is root of the namespace it comes from may look there at all, even from outside.
+            // Only root of the namespace that it comes from may look there at all, even from outside.
             let refused = fs::read_dir(&init).expect_err("init is hidden from its own user").kind();
             assert_eq!(refused, std::io::ErrorKind::PermissionDenied);
             running.end();

@@ -372,7 +372,7 @@ fn narration_snapshot(number: u32, who: Who) {
         (r"E(ACCES: Permission denied|ROFS: Read-only file system)", "[refused]"),
     ]);
     if number == 1 {
-        // No PID namespace: a number of the host's.
+        // No PID namespace: a number of the host.
         settings.add_filter(r"\[container \d+\] *", "[container]      ");
         settings.add_filter(r"clone\(SIGCHLD\) = \d+", "clone(SIGCHLD) = PID");
     }

@@ -97,7 +97,7 @@ fn witness_of_each_chapter(who: Who) {
             // The host's numbers. From chapter 2 on they are its own, and always the same.
             settings.add_filter(r#""(p?pid)": \d+"#, "\"$1\": [the host's]");
         }
-        // Who may make a cgroup sees it mounted from chapter 6 on. And an ordinary user's container sees those of
+        // Whoever may make a cgroup sees it mounted from chapter 6 on. And an ordinary user's container sees those of
         // the lab, before chapter 5 gives it a /sys of its own.
         let may_make_one = who == Who::Root || !real_root();
         let sees_cgroups =

@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A directory of the one who runs the chapters.
+/// A directory that belongs to the user who runs the chapters.
 pub fn directory(path: impl AsRef<Path>, who: Who) {
     fs::create_dir_all(&path).expect("the lab's /tmp is writable");
     own(path, who);

@@ -10,7 +10,7 @@ const PING: &[(&str, &str)] = &[
     (r"(round-trip|rtt) (\S+) = [0-9./]+ ms", "$1 $2 = 0.068/0.068/0.068 ms"),
     (r"loss, time \d+ms", "loss, time 0ms"),
 ];
-/// An address of IPv6 that a device gives itself is not ready at once.
+/// An address of IPv6 that a device gives itself is not ready immediately.
 const LINK_LOCAL: (&str, &str) = (r"\n +inet6 fe80[^\n]*\n[^\n]*lft[^\n]*", "");
 /// The other end's number, which the kernel counts up.
 const PEER: (&str, &str) = (r"@if\d+", "@if5");

@@ -37,7 +37,7 @@ pub const SESSIONS: &[Session] = &[
             "kill $!; wait $!; echo $?",
         ],
     ),
-    // The shell runs its trap when the sleep in front has ended, or at once if it waits itself.
+    // The shell runs its trap when the sleep in front has ended, or immediately if it waits itself.
     Session::new(
         "page07-trap",
         &[
@@ -106,7 +106,7 @@ pub const SESSIONS: &[Session] = &[
         ("si_utime=[0-9]+, si_stime=[0-9]+", "si_utime=0, si_stime=0"),
         ("0x[0-9a-f]+", "0x7ffd0c1e2a80"),
     ]),
-    // Without the grace: the container is killed at once.
+    // Without the grace: the container is killed immediately.
     Session::new(
         "page07-no-grace",
         &[

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # passes: 5.1 5.2 5.3 5.4
 # needs: ip nft
-"""Chapter 5 in Python, around unshare(1), ip(8) and nft(8): a published port is a rule of the kernel's (dnat)."""
+"""Chapter 5 in Python, around unshare(1), ip(8) and nft(8): a published port is a rule in the kernel (dnat)."""
 import fcntl, os, subprocess, sys
 
 BRIDGE, NET = "pybridge0", "172.28.9"

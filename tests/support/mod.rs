@@ -148,7 +148,7 @@ fn label(case: &Case, who: Who) -> String {
     format!("{}::{}", case.name, if who == Who::Root { "root" } else { "user" })
 }
 
-/// Was it said that nothing may be skipped for want of this feature?
+/// Was it said that nothing may be skipped because this feature is missing?
 pub fn is_required(feature: &str) -> bool {
     let required = std::env::var("COOPERAGE_REQUIRE").unwrap_or_default();
     let excepted = required.split(',').any(|word| word.strip_prefix('-') == Some(feature));

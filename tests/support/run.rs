@@ -86,7 +86,7 @@ pub fn sh(number: u32, who: Who, options: &[&str], script: &str) -> Ended {
     run(chapter(number, who).args(options).args(["--", "sh", "-c", script]))
 }
 
-/// The same; it must succeed in silence on stderr, and what it printed is the result.
+/// As [`sh`], but it must succeed with nothing on stderr. Returns what it printed.
 pub fn says(number: u32, who: Who, options: &[&str], script: &str) -> String {
     let ended = sh(number, who, options, script);
     assert_eq!((ended.status, ended.err.as_str()), (0, ""), "chapter {number}: {script}\n{}", ended.out);
@@ -115,12 +115,12 @@ impl Running {
         Running::spawn(chapter(number, who).args(options), script, "")
     }
 
-    /// The same; when it is told to end, its shell runs `last`.
+    /// As [`Running::start`] without a first script; when it is told to end, its shell runs `last`.
     pub fn start_then(number: u32, who: Who, options: &[&str], last: &str) -> Running {
         Running::spawn(chapter(number, who).args(options), "", last)
     }
 
-    /// The same with any command line that a shell can be appended to.
+    /// As [`Running::start`], with any command line that a shell can be appended to.
     pub fn spawn(command: &mut Command, first: &str, last: &str) -> Running {
         // Twice: a trap interrupts the first.
         let script = format!("{first}\necho the container is ready\nread line || read line || :\n{last}");

@@ -245,7 +245,7 @@ fn prepare(session: &Session) {
     fs::create_dir_all(crate_directory.join("target")).expect("the crate's directory is writable");
     fs::create_dir_all(&here).expect("/tmp is writable");
     bind(crate_directory, &here);
-    // A target directory of the session's own: some chapters write to the root filesystem that is kept there.
+    // A target directory for this session alone: some chapters write to the root filesystem that is kept there.
     let target = here.join("target");
     mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect("a tmpfs");
     fs::write(target.join("CACHEDIR.TAG"), "").expect("writable");

@@ -186,7 +186,8 @@ impl Arena {
         Ok(status.success())
     }
 
-    /// The same. From chapter 6 on, where it can't be set there is nothing that could be got round.
+    /// As [`Arena::limit`]; but from chapter 6 on, where it can't be set there is nothing that could be got
+    /// round.
     pub fn limit_or_nothing(&mut self, option: &str, value: &str) -> Result<()> {
         if !self.limit(option, value)? && self.chapter >= 6 {
             self.nothing_to_attack(

@@ -4,8 +4,8 @@
 //! look for in its arguments, makes its attempt, says in one line what came of it, and waits until it is told
 //! to end: the judge looks while it is alive.
 //!
-//! It obeys only who has put a ticket into its root directory, and the arena does that in a lab's own memory.
-//! So no attack can be started by hand on a machine that somebody needs.
+//! It obeys only if a ticket lies in its root directory, and the arena puts one there only in a lab's own
+//! memory. So no attack can be started by hand on a machine that somebody needs.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -68,7 +68,7 @@ impl Inside {
         self.given.get(name).map_or("", String::as_str)
     }
 
-    /// A path of the host's.
+    /// A path on the host.
     pub fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(self.text(name))
     }

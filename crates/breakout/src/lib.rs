@@ -30,7 +30,7 @@ pub struct Attack {
     pub name: &'static str,
     /// The trick, in a few words.
     pub title: &'static str,
-    /// What it did, if it succeeded: "read a file of the host's".
+    /// What it did, if it succeeded: "read a host file".
     pub won: &'static str,
     /// Why it comes to nothing where no system call fails.
     pub harmless: &'static str,

@@ -1,4 +1,4 @@
-//! The canary that is a process: it lives on the host, as the one who starts the container, and holds the
+//! The canary that is a process: it lives on the host, run by the user who starts the container, and holds the
 //! word in every place that a host's process may keep something in.
 
 use std::ffi::CStr;

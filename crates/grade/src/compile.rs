@@ -73,7 +73,7 @@ pub fn foreign(
         bins.push(toml::Value::Table(bin));
     }
     let mut manifest = toml::Table::new();
-    // The same flags, so that the library need not be built again.
+    // With the crate's own flags, so that the library need not be built again.
     if let Some(profile) = own.get("profile") {
         manifest.insert("profile".into(), profile.clone());
     }

@@ -196,7 +196,7 @@ const FRESH: [&str; 4] = ["/tmp", "/run", "/var/tmp", "/dev/shm"];
 /// A word that nobody can guess.
 pub fn nonce() -> String {
     let mut bytes = [0; 16];
-    // Without it a result could only be forged by who can write to the pipe, and nobody can.
+    // Without it a result could only be forged by somebody who can write to the pipe, and nobody can.
     let _ = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -282,7 +282,7 @@ fn start(job: &Job, directory: &Path) -> std::io::Result<Outcome> {
     let harness = Harness {
         directory,
         cgroups: Layout::Host,
-        // The submission can read it: nothing of the instructor's belongs in it.
+        // The submission can read it: nothing that belongs to the instructor may be in it.
         environment: Some(["PATH", "HOME", "LANG"].iter().filter_map(variable).collect()),
         bound: BOUND,
     };

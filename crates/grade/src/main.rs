@@ -30,7 +30,7 @@ struct Args {
     #[arg(value_name = "CHAPTER")]
     number: Option<u8>,
 
-    /// The same
+    /// Chapter to grade, as an option
     #[arg(long, value_name = "N", conflicts_with = "number")]
     chapter: Option<u8>,
 

@@ -165,7 +165,7 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// Makes every mount of the machine read-only, at once and with all that is mounted below /.
+/// Makes every mount of the machine read-only, in one step and with all that is mounted below /.
 ///
 /// The kernel does all or nothing. Should one mount refuse, the lab goes without that mount: it is
 /// reported and unmounted, here only. What can be neither is an error.
@@ -207,7 +207,7 @@ fn detach(point: &Path) -> bool {
 fn mount_fresh(devices: &Devices) -> Result<()> {
     // The machine's own /proc is not only covered but let go of: its /proc/1/root leads to files that are
     // not read-only. In a user namespace it can't be let go of, and leads nowhere. (And there it must
-    // stay: the kernel allows another /proc only to who can see one already.)
+    // stay: the kernel allows another /proc only to a process that already sees one.)
     if user::in_first_user_namespace()? {
         for Mounted { point, kind, .. } in mounts()?.iter().rev() {
             if kind == "proc" || FRESH.iter().any(|fresh| point.starts_with(fresh)) {
@@ -358,7 +358,7 @@ fn drop_capabilities() -> Result<()> {
 fn become_command(command: &[OsString]) -> Result<Infallible> {
     let shell = || std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
     let program = command.first().cloned().or_else(shell).unwrap_or_else(|| "/bin/sh".into());
-    sys::close_range("leave no open file of the machine's to the command", 3, u32::MAX, true)?;
+    sys::close_range("leave no open file of the machine to the command", 3, u32::MAX, true)?;
     let arguments = command.get(1..).unwrap_or_default();
     let why = "become the command";
     explain::last_call(why, &format!("execve({program:?}, {arguments:?})"));

@@ -1,4 +1,4 @@
-//! Calling an abstract Unix socket of the host's.
+//! Calling an abstract Unix socket of the host.
 //!
 //! A Unix socket usually is a file, and the root directory and the mount namespace decide who finds it. An
 //! *abstract* one has a name that begins with a zero byte and is no file: it has neither permissions nor a
@@ -19,8 +19,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "abstract-socket",
-    title: "a call to an abstract Unix socket of the host's (CVE-2020-15257)",
-    won: "talked to a process of the host's",
+    title: "a call to an abstract Unix socket of the host (CVE-2020-15257)",
+    won: "talked to a host process",
     harmless: "",
     end: End::Chapter(5),
     because: "abstract names belong to the network namespace, and the container has its own",

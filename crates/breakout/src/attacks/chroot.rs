@@ -8,7 +8,7 @@
 //! has, and an ordinary user in a user namespace too.
 //!
 //! Chapter 3 stops it. After pivot_root(2) and umount2(2) the host's tree is not mounted in the container's
-//! mount namespace: `..` ends at the top of the container's own.
+//! mount namespace: `..` ends at the top of the container's own tree.
 
 use nix::unistd::{chdir, chroot};
 
@@ -19,7 +19,7 @@ use crate::{Attack, End};
 pub const ATTACK: Attack = Attack {
     name: "chroot",
     title: "a second chroot, and .. past the first",
-    won: "read a file of the host's through ..",
+    won: "read a host file through ..",
     harmless: "",
     end: End::Chapter(3),
     because: "after pivot_root(2) the host's tree is not mounted any more; .. ends at the container's top",

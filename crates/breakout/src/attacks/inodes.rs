@@ -5,9 +5,9 @@
 //! it free. In chapters 1 and 2 what the container writes lies on the host's filesystem beside everything
 //! else.
 //!
-//! Chapter 3 stops it: the layer that is written to is a filesystem of the container's own, in memory. (That
-//! memory counts as the container's, which chapter 6 can limit. With `--upper` on the host's disk the attack
-//! is back; against that there are quotas, which no chapter has.)
+//! Chapter 3 stops it: the layer that is written to is a filesystem that belongs to the container alone, in
+//! memory. (That memory counts as the container's, which chapter 6 can limit. With `--upper` on the host's
+//! disk the attack is back; against that there are quotas, which no chapter has.)
 
 use crate::arena::{self, Arena};
 use crate::inside::{At, Inside, Stopped};
@@ -19,7 +19,7 @@ pub const ATTACK: Attack = Attack {
     won: "left the host no room for another file",
     harmless: "it filled a layer of its own",
     end: End::Chapter(3),
-    because: "the layer that is written to is a filesystem of the container's own",
+    because: "the layer that is written to is a filesystem that belongs to the container alone",
     prepare: arena::nothing,
     attack,
     judge: |arena: &mut Arena, _| arena.write("rootfs/one-more", "").is_err(),

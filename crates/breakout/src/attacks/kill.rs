@@ -1,4 +1,4 @@
-//! Killing a process of the host's.
+//! Killing a host process.
 //!
 //! kill(2) takes a number. Without a PID namespace the container's numbers are the host's, root may signal
 //! everyone, and an ordinary user's container every process of that user, his editor for one. Not even a
@@ -15,8 +15,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "kill",
-    title: "SIGKILL to a process of the host's",
-    won: "killed a process of the host's",
+    title: "SIGKILL to a host process",
+    won: "killed a host process",
     harmless: "it killed nobody outside",
     end: End::Chapter(2),
     because: "in a PID namespace of its own the host's processes have no number",

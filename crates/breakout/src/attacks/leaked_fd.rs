@@ -19,8 +19,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "leaked-fd",
-    title: "a directory of the host's that the runtime's parent left open",
-    won: "read a file of the host's through a descriptor",
+    title: "a host directory that the runtime's parent left open",
+    won: "read a host file through a descriptor",
     harmless: "",
     end: End::Never,
     because: "close_range(2) closes everything above 2, whoever opened it, before the command starts",

@@ -1,7 +1,7 @@
 //! Making a device node.
 //!
-//! A device node is a file with two numbers, and the numbers are the device. Who can make one with those of
-//! the disk that the rootfs is on, and open it, reads and writes every file of the host's, below all
+//! A device node is a file with two numbers, and the numbers are the device. Whoever can make one with those of
+//! the disk that the rootfs is on, and open it, reads and writes every file of the host, below all
 //! permissions: `debugfs` does it in one line. That the container's /dev has no disk means nothing as long as
 //! it may make one.
 //!

@@ -16,7 +16,7 @@ use crate::{Attack, End};
 pub const ATTACK: Attack = Attack {
     name: "network-config",
     title: "ip link set lo down",
-    won: "switched a network device of the host's off",
+    won: "switched off one of the host's network devices",
     harmless: "it switched its own device off",
     end: End::Chapter(5),
     because: "in a network namespace of its own it changes its own devices, addresses and routes only",

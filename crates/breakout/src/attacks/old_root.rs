@@ -20,7 +20,7 @@ use crate::{Attack, End};
 pub const ATTACK: Attack = Attack {
     name: "old-root",
     title: "setns(2) into its own mount namespace, whose root is the host's",
-    won: "read a file of the host's from the mount namespace's root",
+    won: "read a host file from the mount namespace's root",
     harmless: "",
     end: End::Chapter(3),
     because: "pivot_root(2) exchanges the root of the mount namespace, and umount2(2) lets go of the old one",

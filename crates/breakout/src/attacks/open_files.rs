@@ -1,6 +1,6 @@
 //! Open files without end.
 //!
-//! An open file is memory of the kernel's, and the machine has a limit for all together (fs.file-max). A
+//! An open file is kernel memory, and the machine has a limit for all together (fs.file-max). A
 //! process has one of its own (RLIMIT_NOFILE), but a container has as many processes as it likes. There is no
 //! controller that counts open files. Ten processes open 9000 here.
 //!

@@ -14,8 +14,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "posix-queue",
-    title: "mq_receive(3) from a message queue of the host's",
-    won: "took a message that was meant for a process of the host's",
+    title: "mq_receive(3) from a message queue of the host",
+    won: "took a message that was meant for a host process",
     harmless: "",
     end: End::Chapter(4),
     because: "in an IPC namespace of its own there is no such queue",

@@ -12,8 +12,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "posix-shm",
-    title: "POSIX shared memory of the host's",
-    won: "read the shared memory of a process of the host's",
+    title: "POSIX shared memory of the host",
+    won: "read the shared memory of a host process",
     harmless: "",
     end: End::Never,
     because: "it is a file in /dev/shm, and the host's is outside the container's root",

@@ -1,4 +1,4 @@
-//! Tracing a process of the host's.
+//! Tracing a host process.
 //!
 //! ptrace(2) gives a debugger everything that its target has: memory, registers, open files, and it can make
 //! the target run the debugger's code. The usual way out of a container with the host's PID namespace and
@@ -16,8 +16,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "ptrace",
-    title: "a debugger's hold on a process of the host's",
-    won: "read the memory of a process of the host's as its debugger",
+    title: "a debugger's hold on a host process",
+    won: "read the memory of a host process as its debugger",
     harmless: "",
     end: End::Chapter(2),
     because: "in a PID namespace of its own the host's processes have no number",

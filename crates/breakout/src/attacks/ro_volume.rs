@@ -18,7 +18,7 @@ use cooperage::told::errors::Result;
 pub const ATTACK: Attack = Attack {
     name: "ro-volume",
     title: "mount -o remount,rw,bind on a read-only volume",
-    won: "wrote to a directory of the host's that it was to read only",
+    won: "wrote to a host directory that it was only to read",
     harmless: "",
     end: End::Later(9),
     because: "without CAP_SYS_ADMIN a mount's flags can't be changed",

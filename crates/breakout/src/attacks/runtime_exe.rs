@@ -1,13 +1,13 @@
 //! The runtime's own program, through /proc/PID/exe: CVE-2019-5736.
 //!
 //! /proc/PID/exe leads to the program that a process runs, even if no path does: that of a runtime is a file
-//! of the host's. In runc before 1.0-rc7 a container could make runc, as it entered, run once more as a
+//! of the host. In runc before 1.0-rc7 a container could make runc, as it entered, run once more as a
 //! program of the container, open /proc/PID/exe and, the moment runc had ended, write to it. The next time
 //! the host's root started runc, it started the attacker. While it runs a program can't be written to
 //! (ETXTBSY), but its permissions can be changed: a runtime that is setuid root is worth as much.
 //!
 //! From chapter 2 to 6 no process in sight runs the runtime's program: the first one has become the command
-//! before anything of the container's runs. Chapter 7 brings one back: its init is the runtime's own program,
+//! before anything of the container runs. Chapter 7 brings one back: its init is the runtime's own program,
 //! as process 1.
 //!
 //! Chapter 8 stops it. init is not dumpable (prctl(2)), so only root of the user namespace in which the
@@ -48,7 +48,7 @@ fn attack(me: &Inside) -> Result<String, Stopped> {
     if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
         return Err(Stopped::nothing("no process runs the runtime's program"));
     }
-    // It runs, so that this is refused; but not for want of permission.
+    // It runs, so that this is refused; but not because permission is missing.
     let _ = File::options().write(true).open(&program);
     let setuid = Permissions::from_mode(0o4755);
     std::fs::set_permissions(&program, setuid).at("chmod(/proc/PID/exe)").map(|()| String::new())

@@ -50,7 +50,7 @@ fn attack(_: &Inside) -> Result<String, Stopped> {
             return Ok(String::from_utf8_lossy(word).into_owned());
         }
     }
-    Err(Stopped::nothing("it heard nothing of the host's"))
+    Err(Stopped::nothing("it heard nothing from the host"))
 }
 
 /// What a UDP packet to port 9 says: after 14 bytes of Ethernet, 20 of IPv4 and 8 of UDP.

@@ -1,7 +1,7 @@
 //! Writing to /sys.
 //!
 //! /sys shows the kernel's devices and knobs. Apart from the network devices none of it is in a namespace:
-//! who writes there speaks to the machine, power/state puts it to sleep, and kernel/uevent_helper names a
+//! whoever writes there speaks to the machine, power/state puts it to sleep, and kernel/uevent_helper names a
 //! program that the kernel starts as root. From chapter 3 on the container has a read-only /sys. But root may
 //! mount it once more, or make it writable by one call: read-only is a flag of the mount, not a right that is
 //! missing.

@@ -1,7 +1,7 @@
 //! Taking a message out of the host's System V queue.
 //!
-//! A message that is received is gone: who reads along takes it away from whom it was meant for. A queue has
-//! a number, as a segment of shared memory has, and permissions, and root reads all.
+//! A message that is received is gone: whoever reads it takes it away from the one it was meant for. A queue
+//! has a number, as a segment of shared memory has, and permissions, and root reads all.
 //!
 //! Chapter 4 stops it with an IPC namespace.
 
@@ -14,8 +14,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "sysv-queue",
-    title: "msgrcv(2) from a message queue of the host's",
-    won: "took a message that was meant for a process of the host's",
+    title: "msgrcv(2) from a message queue of the host",
+    won: "took a message that was meant for a host process",
     harmless: "",
     end: End::Chapter(4),
     because: "in an IPC namespace of its own there is no such queue",

@@ -15,8 +15,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "sysv-shm",
-    title: "shmat(2) of a segment of the host's",
-    won: "read the shared memory of a process of the host's",
+    title: "shmat(2) of a segment of the host",
+    won: "read the shared memory of a host process",
     harmless: "",
     end: End::Chapter(4),
     because: "in an IPC namespace of its own there is no such segment",

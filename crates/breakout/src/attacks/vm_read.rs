@@ -1,4 +1,4 @@
-//! Reading the memory of a process of the host's without stopping it.
+//! Reading the memory of a host process without stopping it.
 //!
 //! process_vm_readv(2) copies from another process's memory. It asks for the same rights as ptrace(2), and
 //! leaves no trace: the target does not even pause. Keys and passwords are in memory in the clear.
@@ -14,8 +14,8 @@ use crate::{Attack, End};
 
 pub const ATTACK: Attack = Attack {
     name: "vm-read",
-    title: "process_vm_readv(2) of a process of the host's",
-    won: "read the memory of a process of the host's",
+    title: "process_vm_readv(2) of a host process",
+    won: "read the memory of a host process",
     harmless: "",
     end: End::Chapter(2),
     because: "in a PID namespace of its own the host's processes have no number",

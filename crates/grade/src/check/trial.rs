@@ -50,7 +50,7 @@ impl Trial {
         Trial::seeded(program, name, rootfs, None)
     }
 
-    /// The same with inputs that are the same from run to run.
+    /// As [`Trial::new`], with inputs that are the same in every run if there is a `seed`.
     pub(crate) fn seeded(
         program: &Path,
         name: &str,
@@ -59,7 +59,7 @@ impl Trial {
     ) -> std::io::Result<Trial> {
         let ours = fs::read_link("/proc/1/exe")? == fs::read_link("/proc/self/exe")?;
         if !cooperage::workshop::lab::inside() || !ours {
-            return Err(std::io::Error::other("this is not a lab of the grader's"));
+            return Err(std::io::Error::other("this is not one of the grader's labs"));
         }
         let mut trial = Trial {
             program: program.to_path_buf(),
@@ -166,7 +166,7 @@ impl Trial {
         self.finish(command, shown)
     }
 
-    /// The same for a shell script: `options` and then `-- sh -c script`.
+    /// As [`Trial::run`], for a shell script: `options` and then `-- sh -c script`.
     pub fn sh(&mut self, options: &[&str], script: &str) -> Result<Run, Failure> {
         let mut args = options.to_vec();
         args.extend(["--", "sh", "-c", script]);
@@ -179,7 +179,7 @@ impl Trial {
         self.start_then(args, script, "")
     }
 
-    /// The same; when it is told to end, its shell runs `last`.
+    /// As [`Trial::start`]; when it is told to end, its shell runs `last`.
     pub fn start_then(&mut self, args: &[&str], script: &str, last: &str) -> Result<Session, Failure> {
         let ready = format!("ready-{}", self.word());
         // Twice: a trap interrupts the first.
@@ -213,7 +213,7 @@ impl Trial {
         Err(run.fail("the command starts, and waits for a line on its stdin", run.said(), lesson))
     }
 
-    /// Runs a command of the host's (the lab's): not the submission.
+    /// Runs a command on the host (the lab): not the submission.
     pub fn host(&mut self, script: &str) -> Run {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).stdin(Stdio::null()).current_dir("/tmp");
@@ -246,7 +246,7 @@ impl Trial {
         names
     }
 
-    /// Every cgroup directory of the host's, sorted.
+    /// Every cgroup directory of the host, sorted.
     pub fn host_cgroups(&self) -> Vec<PathBuf> {
         fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

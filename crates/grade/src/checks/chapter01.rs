@@ -20,7 +20,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         task: "1.2",
         explain: "The program is started with two variables of random value, and with an open directory and an \
-                  open file of the host's. While the command runs, its descriptors and its environment are \
+                  open file of the host. While the command runs, its descriptors and its environment are \
                   read from outside, in /proc/PID/fd and /proc/PID/environ.",
         needs: &["chroot"],
         run: pockets,
@@ -28,7 +28,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         task: "1.3",
         explain: "The program runs with --break-out and a command that reads a secret file of the host. Then \
-                  the same again, but the whole program is in a chroot of the grader's already: the secret is \
+                  the same again, but the whole program is in a chroot that the grader made: the secret is \
                   outside of that too.",
         needs: &["chroot"],
         run: out,
@@ -88,8 +88,7 @@ fn inside(trial: &mut Trial) -> Result<(), Failure> {
             true => (format!("cat {name}"), "a path without a slash in front"),
             false => (format!("cat ../../../../../../../..{file}"), "a path that begins with `..`"),
         };
-        let place =
-            working_directory(trial, &rootfs).unwrap_or_else(|| "a directory of the host's".to_string());
+        let place = working_directory(trial, &rootfs).unwrap_or_else(|| "a host directory".to_string());
         return fail(
             &script,
             "no such file: it is the host's",
@@ -180,7 +179,7 @@ fn pockets(trial: &mut Trial) -> Result<(), Failure> {
             "the command has the host's environment: paths, user names, here a password. A list of what is to go \
              forgets something; begin with an empty one"
         } else {
-            "the command has variables of the host's: begin with an empty environment, and add what belongs in it"
+            "the command has variables of the host: begin with an empty environment, and add what belongs in it"
         };
         return Err(run.fail(expected, format!("there too: {}", strangers.join(" ")), lesson));
     }
@@ -212,7 +211,7 @@ fn out(trial: &mut Trial) -> Result<(), Failure> {
         return Err(run.fail(expected, run.said(), where_it_stands(trial, &rootfs)));
     }
 
-    // The same from a jail that it has not made itself.
+    // Once more from a jail that it has not made itself.
     let jail = trial.directory();
     let script = jail.with_extension("start");
     let (jail, program) = (jail.to_string_lossy().into_owned(), trial.program().to_path_buf());

@@ -163,7 +163,7 @@ fn names(trial: &mut Trial) -> Result<(), Failure> {
             let sleeping = |pid: &i32| status_of(*pid, "Name").first().is_some_and(|name| name == "sleep");
             descendants(pid).iter().filter(|pid| sleeping(pid)).count() == processes
         });
-        assert!(ready, "a container of the grader's own does not start");
+        assert!(ready, "a container of the grader does not start");
         containers.push(container);
     }
     let mut result = Ok(());
@@ -222,7 +222,7 @@ fn names(trial: &mut Trial) -> Result<(), Failure> {
     result
 }
 
-/// A container of the grader's own, that the submission may look at.
+/// A container that the grader itself started, for the submission to look at.
 #[allow(clippy::panic)] // the grader reports it as an error of its own
 fn container(script: &str) -> Child {
     let mut command = Command::new("unshare");

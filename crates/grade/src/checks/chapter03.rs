@@ -105,7 +105,7 @@ fn gone(trial: &mut Trial) -> Result<(), Failure> {
     let mut session = trial.start(&[], &format!("echo [$(cat {} 2>&-)]; pwd", file.display()))?;
     let (read, directory) = (session.line(), session.line());
     let pid = session.deepest().unwrap_or(session.pid());
-    let expected = "no mount of the host's is left in the container's namespace";
+    let expected = "no mount of the host is left in the container's namespace";
     if read != "[]" {
         let lesson = "the command's root directory is the host's";
         return Err(session.fail(

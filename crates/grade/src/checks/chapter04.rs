@@ -49,7 +49,7 @@ fn first(session: &Session) -> Result<i32, Failure> {
     };
     all.iter().find(|pid| is_first(pid)).or(all.last()).copied().ok_or_else(|| {
         session.fail(
-            "a process of the container's, as long as its command runs",
+            "a process of the container, as long as its command runs",
             "the program has no child",
             "the runtime stays, and waits for the container: its status is the runtime's",
         )
@@ -229,7 +229,7 @@ fn ipc_is_apart(trial: &mut Trial) -> Result<(), Failure> {
         return Err(session.fail("nothing of the host's IPC is seen inside", saw, lesson));
     }
     if queues.lines().any(|name| name == our_queue) {
-        let saw = "a message queue of the host's is in /dev/mqueue inside";
+        let saw = "a message queue of the host is in /dev/mqueue inside";
         let lesson = "a mount of mqueue shows the queues of the IPC namespace it was made in: unshare first, mount then";
         return Err(session.fail("nothing of the host's IPC is seen inside", saw, lesson));
     }
@@ -243,7 +243,7 @@ fn ipc_is_apart(trial: &mut Trial) -> Result<(), Failure> {
         let saw = "a queue made in /dev/mqueue inside is seen in the host's";
         let lesson = "the mount of mqueue in the container is the host's: it shows the queues of the IPC namespace \
                       that it was made in";
-        return Err(session.fail("a queue of the container's is not seen outside", saw, lesson));
+        return Err(session.fail("a queue of the container is not seen outside", saw, lesson));
     }
 
     let own = in_ipc_of(pid, || {
@@ -274,7 +274,7 @@ fn ipc_is_apart(trial: &mut Trial) -> Result<(), Failure> {
 fn join(trial: &mut Trial) -> Result<(), Failure> {
     looking_at(trial, "4.3");
     let (file, secret, host_name) = (trial.word(), trial.word(), trial.word());
-    // On the host, too, there is a file of that name: who reads this one is in the wrong place.
+    // On the host, too, there is a file of that name: whoever reads this one is in the wrong place.
     let on_host = Path::new("/tmp").join(&file);
     let _ = fs::write(&on_host, "the host's\n");
     let script = format!("echo {secret} > /tmp/{file}");

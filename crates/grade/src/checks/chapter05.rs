@@ -323,14 +323,14 @@ fn cable(trial: &mut Trial) -> Result<(), Failure> {
     let ends: Vec<&String> = new.iter().filter(|name| other_end(name) == Some(number)).collect();
     let [end] = ends[..] else {
         return Err(session.fail(
-            "eth0 inside is one end of a veth pair, and the other end is a new device of the host's",
+            "eth0 inside is one end of a veth pair, and the other end is a new device on the host",
             format!("new on the host: {on_host}; none of them leads to device {number} inside"),
             "both ends inside, or an eth0 of another kind, lead nowhere: what goes in must come out on the host",
         ));
     };
     if is_outside {
         return Err(session.fail(
-            "the host has no eth0 of the container's",
+            "the host has no eth0 of the container",
             format!("new on the host: {on_host}"),
             "a device is in one network namespace only: this one was not moved",
         ));
@@ -466,7 +466,7 @@ fn containers_reach_each_other(trial: &mut Trial) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Fails if the container has an address of another one's, or of the host's.
+/// Fails if the container has an address of another container or of the host.
 fn differ(new: &Container, others: &[&Container], lesson: &str) -> Result<(), Failure> {
     let address = new.address()?;
     for other in others {
@@ -488,7 +488,7 @@ fn differ(new: &Container, others: &[&Container], lesson: &str) -> Result<(), Fa
     Ok(())
 }
 
-/// A port of the host's that is free.
+/// A free port of the host.
 fn free_port(trial: &mut Trial) -> u16 {
     loop {
         let port = trial.number(20_000, 60_000) as u16;

@@ -69,7 +69,7 @@ fn directory_of(trial: &Trial, pid: i32, controller: &str) -> Option<PathBuf> {
     }
 }
 
-/// What a file of the kernel's holds, by its name in version 1 or in version 2: whichever is there.
+/// What a file of the kernel holds, by its name in version 1 or in version 2: whichever is there.
 fn read(directory: &Path, names: [&str; 2]) -> Option<String> {
     let text = names.iter().find_map(|name| fs::read_to_string(directory.join(name)).ok())?;
     Some(text.trim().to_string())
@@ -377,7 +377,7 @@ fn out_of_memory(trial: &mut Trial) -> Result<(), Failure> {
     if run.status != 137 {
         return Err(run.fail(expected, run.said(), "a command that SIGKILL has ended has status 128 + 9"));
     }
-    let lesson = "not every SIGKILL is the kernel's for want of memory: the status cannot tell, the counter of \
+    let lesson = "not every SIGKILL comes from the kernel because memory ran out: the status cannot tell, the counter of \
                   this container's own cgroup can (a container before it did run out of memory)";
     if speaks_of_memory(&run.err) {
         return Err(run.fail(expected, run.said(), lesson));

@@ -95,7 +95,7 @@ fn no_zombie(trial: &mut Trial) -> Result<(), Failure> {
     const GOES_ON: &str = "the container ends with its command, and with nothing else: of the children that have \
                            ended, find out which one is the command";
     let count = trial.number(12, 30) as usize;
-    // Each is started by a shell that ends at once: process 1 inherits it. A minute is never waited for.
+    // Each is started by a shell that ends immediately: process 1 inherits it. A minute is never waited for.
     let script = format!("i=0; while [ $i -lt {count} ]; do (sleep 77 &); i=$((i+1)); done");
     let word = trial.word();
     let mut session = trial.start_then(&ALONE, &script, &format!("echo {word}; read line"))?;
@@ -307,7 +307,7 @@ fn stop(trial: &mut Trial) -> Result<(), Failure> {
     run.command += " (and SIGTERM to the runtime)";
     let expected = format!("the command clears up, says so, and ends with status {status}");
     if !run.out.contains(&asked) {
-        let lesson = "the command was never asked: SIGKILL came at once, or the signal went to somebody else. First \
+        let lesson = "the command was never asked: SIGKILL came immediately, or the signal went to somebody else. First \
                       it is passed on, and only at the end of the grace there is SIGKILL";
         return Err(run.fail(expected, run.said(), lesson));
     }
