@@ -18,7 +18,7 @@ use cooperage::workshop::lab::Layout;
 use cooperage::workshop::lab::harness::{self, Ending, Harness};
 
 /// How long all of it may take. The attack itself has less: [`super::arena::BOUND`].
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_secs(90);
 
 /// What is to be done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
