@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+import warnings  # noqa: F401 (os.execvp wants it, and inside it can't be found)
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWPID, CLONE_NEWNET = (
     0x20000, 0x08000000, 0x04000000, 0x20000000, 0x40000000)
