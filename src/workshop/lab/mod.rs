@@ -353,7 +353,7 @@ fn drop_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// Becomes the command, with the environment of whoever started the lab. See [`process::exec`] for how
+/// Becomes the command, with the environment of whoever started the lab. See [`process::exec()`] for how
 /// a container does it.
 fn become_command(command: &[OsString]) -> Result<Infallible> {
     let shell = || std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
