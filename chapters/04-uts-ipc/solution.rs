@@ -109,7 +109,7 @@ fn keep_messages_apart(root: &NewRoot) -> Result<()> {
 /// Task 4.3 (8 points, three stars, 40 minutes): join a container that is running.
 ///
 /// `pid` is the container's first process, as the host numbers it. Run `args.common.command` in that
-/// container; [`process::exec`] becomes it, and [`process::spawn`] makes a child (with no flag, it is made
+/// container; [`process::exec()`] becomes it, and [`process::spawn()`] makes a child (with no flag, it is made
 /// in the namespaces that its parent's children are born into).
 ///
 /// Done when the command is in every namespace that the container has (see /proc/PID/ns), and in its list of
