@@ -8,6 +8,7 @@
 # VM_TESTS         the test programs, each as NAME or NAME:FILTER; "cooperage" are the unit tests. By default all but those
 #                  that compile programs (exercises) or have nothing to do with the host (book, overlay), and of the book's
 #                  sessions those of chapter 6. (On aarch64 no sessions: some build programs first.)
+# VM_BUILT         1: the programs are built already
 # VM_USER_TESTS    the same for the ordinary user, if not all
 # VM_GRADED        the chapters whose answers are graded by root: 6, and on aarch64 all
 # INSTA_UPDATE     always: accept snapshots, as outside
@@ -28,7 +29,9 @@ fi
 who=${1:-both}
 shift || :
 
-cargo build --locked --bins
+# `cargo test` builds the programs with other features of their dependencies than `cargo build`. Each puts its own into
+# target/debug, which a test that is running meanwhile would notice.
+[ "${VM_BUILT:-}" ] || cargo build --locked --bins
 
 # programs TEST...    where cargo has built them, each with its filter
 programs() {
