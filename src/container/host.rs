@@ -4,14 +4,16 @@ use std::fs::File;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 use super::state::directory::lock;
 use super::state::ledger::{self, Ledger};
 use super::sweep;
 use super::sys::{self, CloneFlags};
-use super::user::same_namespace;
+use super::user::namespace::same_namespace;
+use super::user::subordinate::{Scribes, Subordinate};
 use crate::told::errors::{Advise, Result, user_namespace_remedy};
+use crate::told::explain;
 
 /// The host, and what this runtime owes it.
 ///
@@ -26,17 +28,35 @@ impl Host {
     /// (chapter 8 explains it), with a mount namespace to mount things in: the one that another
     /// container of this user lives in, or else a new one. Then what killed runtimes left is cleared up.
     pub fn enter() -> Result<Host> {
+        Host::enter_with(|_| None)
+    }
+    // ANCHOR_END: host-enter
+
+    // ANCHOR: host-enter-with-users
+    /// Chapter 8: does what [`Host::enter`] does, and an ordinary user brings along the users that /etc/subuid gives him,
+    /// where there are such.
+    pub fn enter_with_users() -> Result<Host> {
+        Host::enter_with(|(user, group)| match Subordinate::find(user, group) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                explain::remark(&format!("one user only, oneself: {}", error.reason()));
+                None
+            }
+        })
+    }
+    // ANCHOR_END: host-enter-with-users
+
+    fn enter_with(find_users: impl FnOnce((Uid, Gid)) -> Option<Subordinate>) -> Result<Host> {
         let ordinary_user = !geteuid().is_root();
         // Before the user changes, because the place of the notes depends on who it is.
         // And locked, because of two that start at the same time the second must find the first.
         let lock = lock(ledger::LOCK)?;
         if ordinary_user {
-            become_root()?;
+            become_root(find_users((geteuid(), getegid())))?;
         }
         sweep::sweep_at_start(&lock)?;
         Ok(Host { ledger: Ledger::open(&lock, ordinary_user)? })
     }
-    // ANCHOR_END: host-enter
 }
 
 impl Deref for Host {
@@ -60,29 +80,38 @@ impl Drop for Host {
     }
 }
 
-fn become_root() -> Result<()> {
+// ANCHOR: become-root-as-user
+fn become_root(users: Option<Subordinate>) -> Result<()> {
+    let new = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    let why = "become root where an ordinary user may be root: in a user namespace";
     let (user, group) = (geteuid(), getegid());
-    if !join_living()? {
-        let new = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
-        sys::unshare("become root where an ordinary user may be root: in a user namespace", new)
-            .remedy(&user_namespace_remedy())?;
-        // One user can be mapped, oneself. Groups first have to be given up for good: else a group
-        // that is meant to keep its members out of a file could be dropped here. user_namespaces(7)
-        let write = |why: &str, file: &str, text: &str| sys::write_file(why, Path::new(file), text);
-        write("give up changing groups, as the kernel wants it first", "/proc/self/setgroups", "deny")?;
-        write("user 0 inside is this user outside", "/proc/self/uid_map", &format!("0 {user} 1"))?;
-        write("group 0 inside is this group outside", "/proc/self/gid_map", &format!("0 {group} 1"))?;
+    if join_living(users.as_ref())? {
+        return Ok(());
     }
-    Ok(())
+    let scribes = users.map(|users| users.scribes()).transpose()?;
+    sys::unshare(why, new).remedy(&user_namespace_remedy())?;
+    match scribes.map(Scribes::write) {
+        Some(Ok(true)) => return Ok(()),
+        Some(Err(error)) => return Err(error),
+        Some(Ok(false)) | None => {}
+    }
+    // One user can be mapped, oneself. Groups first have to be given up for good: else a group
+    // that is meant to keep its members out of a file could be dropped here. user_namespaces(7)
+    let write = |why: &str, file: &str, text: &str| sys::write_file(why, Path::new(file), text);
+    write("give up changing groups, as the kernel wants it first", "/proc/self/setgroups", "deny")?;
+    write("user 0 inside is this user outside", "/proc/self/uid_map", &format!("0 {user} 1"))?;
+    write("group 0 inside is this group outside", "/proc/self/gid_map", &format!("0 {group} 1"))
 }
+// ANCHOR_END: become-root-as-user
 
 // ANCHOR: join-living
 /// Joins the user namespace of another living container of this user, so that the two can share a
-/// network. It may: a namespace's owner has every right in it.
-fn join_living() -> Result<bool> {
+/// network. It may: a namespace's owner has every right in it. One with fewer users than are to be had is left to
+/// the others.
+fn join_living(users: Option<&Subordinate>) -> Result<bool> {
     for pid in ledger::living()? {
         let Ok(namespace) = File::open(format!("/proc/{pid}/ns/user")) else { continue };
-        if same_namespace(&namespace, "user") {
+        if same_namespace(&namespace, "user") || users.is_some_and(|users| !users.are_those_of(pid)) {
             continue;
         }
         let why = "become root in the user namespace that this user's other containers share";

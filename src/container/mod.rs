@@ -5,14 +5,13 @@
 
 pub mod sys;
 
-// Words of the kernel's: what is mounted, and what root may do
+// The kernel's own words: what is mounted, and what root may do
 pub mod capability;
 pub mod mountinfo;
 
-// Before the story: what is kept, and who is who
+// Before the story: what is kept
 pub mod state;
 pub use state::ledger;
-pub mod user;
 
 // Chapter 1
 pub mod process;
@@ -40,6 +39,10 @@ pub mod cgroup;
 
 // Chapter 7
 pub mod init;
+
+// Chapter 8
+pub mod stage;
+pub mod user;
 
 // Above the story: what enters, and what clears up
 pub mod host;

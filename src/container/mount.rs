@@ -10,8 +10,8 @@ use nix::sys::stat::Mode;
 
 use super::pid::{PROC_FLAGS, PROC_REMEDY};
 use super::root::NewRoot;
-use super::sys::{self, MsFlags};
-use super::user;
+use super::sys::{self, CloneFlags, MsFlags};
+use super::user::namespace::in_first_user_namespace;
 use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: make-private
@@ -26,6 +26,14 @@ pub fn make_private() -> Result<()> {
         .remedy_for(Errno::EINVAL, NO_MOUNT)
 }
 // ANCHOR_END: make-private
+
+// ANCHOR: unshare-mounts
+/// Chapter 8: mounts of its own, a copy of those of the runtime. Not at birth, but when the runtime has laid
+/// everything out.
+pub fn copy_mounts() -> Result<()> {
+    sys::unshare("have mounts of its own: a copy of what is laid out", CloneFlags::CLONE_NEWNS)
+}
+// ANCHOR_END: unshare-mounts
 
 /// What helps where the root directory is one that chroot(2) made out of any directory.
 const NO_MOUNT: &str = "the root directory is not a mount: this is a chroot. Run outside of it, or make its directory a mount \
@@ -98,7 +106,7 @@ fn make_dev(root: &NewRoot) -> Result<()> {
 
     let place = root.directory("dev")?; // the directory that is there now: the tmpfs
     let dev = place.path();
-    let may_mknod = user::in_first_user_namespace()?;
+    let may_mknod = in_first_user_namespace()?;
     for (name, major, minor) in DEVICES {
         if may_mknod {
             let file = dev.join(name);

@@ -16,11 +16,12 @@ use nix::sys::stat::{Mode, umask};
 
 use super::mount::set_mode;
 use super::root::NewRoot;
+use super::stage::{Otherwise, Stage};
 use super::state::claim::Claim;
 use super::state::directory::state_directory;
 use super::state::ledger::{Ledger, Leftover};
 use super::sys::{self, MsFlags};
-use super::user;
+use super::user::namespace::in_first_user_namespace;
 use crate::told::errors::{Advise, Error, Result};
 
 // ANCHOR: overlay
@@ -28,6 +29,7 @@ use crate::told::errors::{Advise, Error, Result};
 pub struct Overlay {
     lower: PathBuf,
     kept: Option<Kept>,
+    scratch: Option<PathBuf>,
 }
 // ANCHOR_END: overlay
 
@@ -43,8 +45,28 @@ impl Overlay {
     /// directory `upper`, which then holds what the container added, changed and deleted.
     pub fn new(ledger: &mut Ledger, rootfs: &Path, upper: Option<&Path>) -> Result<Overlay> {
         let kept = upper.map(|upper| Kept::new(ledger, rootfs, upper)).transpose()?;
-        Ok(Overlay { lower: rootfs.to_path_buf(), kept })
+        Ok(Overlay { lower: rootfs.to_path_buf(), kept, scratch: None })
     }
+
+    // ANCHOR: overlay-on-stage
+    /// Chapter 8: the same layers, laid out on the stage: if the container's users are others than those who own the
+    /// layers' files, each layer is seen through a mount in which it is theirs. On disk nothing changes.
+    pub fn on_stage(mut self, stage: &mut Stage) -> Result<Overlay> {
+        self.scratch = Some(stage.scratch());
+        if !stage.has_other_users() {
+            return Ok(self);
+        }
+        self.lower = stage.take("lower", &self.lower, Otherwise::Copy)?;
+        if let Some(kept) = &mut self.kept {
+            // Layer and work directory must be in one mount, so their common parent is taken. Only overlayfs gets to see it.
+            let parent = kept.upper.parent().unwrap_or(Path::new("/"));
+            let parent = stage.take("kept", parent, Otherwise::Fail)?;
+            let there = |path: &Path| parent.join(path.file_name().unwrap_or_default());
+            (kept.upper, kept.work) = (there(&kept.upper), there(&kept.work));
+        }
+        Ok(self)
+    }
+    // ANCHOR_END: overlay-on-stage
 
     // ANCHOR: overlay-mount
     /// Mounts the overlay. Called in the container's mount namespace.
@@ -56,7 +78,10 @@ impl Overlay {
     pub fn mount(&self) -> Result<NewRoot> {
         // From here on a file has the mode that it is made with. (The command gets the usual umask again.)
         umask(Mode::empty());
-        let scratch = state_directory()?;
+        let scratch = match &self.scratch {
+            Some(scratch) => scratch,
+            None => state_directory()?,
+        };
         let how = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let why = "have room for a writable layer that vanishes with the container";
         sys::mount(why, Some(Path::new("tmpfs")), scratch, Some("tmpfs"), how, Some(b"mode=755"))?;
@@ -83,7 +108,7 @@ impl Overlay {
             options.push(b'=');
             options.extend_from_slice(value.text.as_os_str().as_bytes());
         }
-        if !user::in_first_user_namespace()? {
+        if !in_first_user_namespace()? {
             // Overlayfs marks its files with attributes that only the real root may set, unless told so.
             options.extend_from_slice(b",userxattr");
         }

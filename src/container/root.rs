@@ -74,6 +74,13 @@ impl NewRoot {
     }
     // ANCHOR_END: find-inside
 
+    /// The file `name` inside, opened to be read. It may be anything: to open a FIFO or a terminal neither waits nor
+    /// has consequences.
+    pub fn open_to_read(&self, name: &str) -> Result<OwnedFd> {
+        let how = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        sys::open_in_root(&format!("read /{name} inside the new root"), self.fd.as_fd(), Path::new(name), how)
+    }
+
     /// The file `name` inside; made, empty, if it is not there.
     pub fn file(&self, name: &str) -> Result<Place> {
         self.find(Path::new(name), OFlag::empty(), "openat", |parent, name| {

@@ -10,6 +10,7 @@ use super::net::network;
 use super::state::claim::Claim;
 use super::state::directory::lock;
 use super::state::ledger::{self, Ledger, Leftover};
+use super::user::range;
 use super::{cgroup, pid};
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -96,6 +97,9 @@ fn sweep_pages(_: &Claim, pages: Vec<PathBuf>) -> Result<Swept> {
         if sweep_page(&page, &mut swept) {
             claim.remove();
         }
+    }
+    if somebody_died {
+        range::sweep()?;
     }
     if network::sweep(somebody_died)? {
         swept.undone.push("the bridge".to_string());

@@ -299,6 +299,41 @@ pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
 }
 // ANCHOR_END: sys-mount-setattr
 
+// ANCHOR: sys-mount-setattr-idmap
+/// mount_setattr(2) with MOUNT_ATTR_IDMAP: whoever looks through this mount sees the owners of its files as the maps of
+/// the user namespace `users` have them: a file that belongs to 0 on disk belongs to its user 0. Mounts below come along.
+/// Only for a mount that is in hand, and not put down yet.
+pub fn mount_setattr_idmap(why: &str, tree: BorrowedFd, users: BorrowedFd) -> Result<()> {
+    const AT_RECURSIVE: libc::c_int = 0x8000;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    let fd = tree.as_raw_fd();
+    let shown = || {
+        let users = users.as_raw_fd();
+        let what = format!("attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}");
+        format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{{what}}})")
+    };
+    call(Subject::NewMount, why, shown, || {
+        // SAFETY: the string is static, and `attributes` has the size that is given and outlives the call.
+        Errno::result(unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                fd,
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH | AT_RECURSIVE,
+                &raw const attributes,
+                size_of::<libc::mount_attr>(),
+            )
+        })
+        .map(drop)
+    })
+}
+// ANCHOR_END: sys-mount-setattr-idmap
+
 // ANCHOR: sys-open-in-root
 /// openat2(2) with RESOLVE_IN_ROOT: looks `name` up as if `root` were the root directory, so that no
 /// symbolic link and no `..` in it can lead outside.
@@ -347,6 +382,24 @@ pub fn set_parent_death_signal(why: &str, signal: Signal) -> Result<()> {
 pub fn set_not_dumpable(why: &str) -> Result<()> {
     let shown = || "prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)".to_string();
     call(Subject::Other, why, shown, || nix::sys::prctl::set_dumpable(false))
+}
+
+/// chown(2)
+pub fn chown(why: &str, file: &Path, uid: Uid, gid: Gid) -> Result<()> {
+    let shown = || format!("chown({}, {uid}, {gid})", path(file));
+    call(Subject::Privileged, why, shown, || nix::unistd::chown(file, Some(uid), Some(gid)))
+}
+
+/// keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING and no name: a new, empty session keyring.
+pub fn join_session_keyring(why: &str) -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let shown = || "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_string();
+    call(Subject::Other, why, shown, || {
+        // SAFETY: numbers, and a null pointer in place of a name.
+        let keyring = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0) };
+        Errno::result(keyring).map(|keyring| keyring as usize)
+    })
+    .map(drop)
 }
 
 /// setgroups(2)

@@ -80,6 +80,14 @@ pub const CHAPTERS: &[Chapter] = &[
         needs: &[],
         alone_needs: &[],
     },
+    Chapter {
+        number: 8,
+        folder: "08-user",
+        adds: "user namespace: root that is not root",
+        options: &["--userns", "--user", "--group-add"],
+        needs: &["user-namespace"],
+        alone_needs: &[],
+    },
 ];
 
 /// The first chapter.

@@ -12,9 +12,12 @@ use clap::Args;
 
 use crate::container::cgroup::{Cpus, Limits, Memory, WriteRate, limits};
 use crate::container::network;
-use crate::container::process::Status;
+use crate::container::process::{Process, Status};
+use crate::container::root::NewRoot;
+use crate::container::stage::Stage;
+use crate::container::user::{self, Users};
 use crate::container::uts::Hostname;
-use crate::container::volume::Volume;
+use crate::container::volume::{MappedVolume, Volume};
 use crate::told::errors::Result;
 use crate::told::explain;
 
@@ -135,6 +138,50 @@ impl Ending {
 
 fn parse_seconds(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number of seconds: write 0 or more"))
+}
+
+/// Chapter 8: what is mounted, and whose it is.
+#[derive(Args, Debug)]
+pub struct MappedMounts {
+    /// Directory that keeps what the container writes (default: it is discarded)
+    #[arg(long, value_name = "DIR")]
+    pub upper: Option<PathBuf>,
+
+    /// Mount a directory or file of the host inside; with idmap its files belong inside to whom they belong on disk.
+    /// Then the container's root can make set-user-ID programs of the host's root there, so without ro other users of
+    /// the host must not be able to reach it (suid: even so)
+    #[arg(short, long = "volume", value_name = "SRC:DST[:ro][,idmap]")]
+    volumes: Vec<MappedVolume>,
+}
+
+impl MappedMounts {
+    /// The volumes, picked up and put on the stage.
+    pub fn volumes(&self, stage: &mut Stage) -> Result<Vec<Volume>> {
+        self.volumes.iter().map(|MappedVolume(volume)| volume.on_stage(stage)).collect()
+    }
+}
+
+/// Chapter 8: who it is.
+#[derive(Args, Debug)]
+pub struct Identity {
+    /// Users that the container has
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = user::Mode::Private)]
+    pub userns: user::Mode,
+
+    /// Run the command as this user, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<user::Wanted>,
+
+    /// Further groups for it, by name or number
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<user::Name>,
+}
+
+impl Identity {
+    /// The command, to be run as whom was asked for.
+    pub fn process(&self, command: &[OsString], users: &Users, root: &NewRoot) -> Result<Process> {
+        users.process(Process::new(command), self.user.as_ref(), &self.group_add, root)
+    }
 }
 
 // ANCHOR: exit-with

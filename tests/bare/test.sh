@@ -53,6 +53,7 @@ one() {
             run "$here/bare.sh" bookworm 1001 sh -c "$programs" target ${BARE_FILTER:-}
         ;;
     podman)
+        "$here/bare.sh" trixie root cargo build --tests
         for kind in plain privileged; do
             step "Debian 13, a container: $kind"
             run "$here/podman.sh" trixie "$kind" sh -c "cargo run -q --bin doctor; $programs" target ${BARE_FILTER:-}

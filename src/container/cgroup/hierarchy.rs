@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
+use nix::unistd::{Gid, Uid};
 
 use super::limits::Limits;
 use crate::container::mountinfo;
 use crate::container::root::NewRoot;
-use crate::container::{sys, user};
+use crate::container::sys;
+use crate::container::user::namespace;
 use crate::told::errors::{Advise, Result};
 use crate::told::explain;
 
@@ -23,6 +25,8 @@ pub trait Hierarchy {
     fn create(&self, limits: &Limits) -> Result<()>;
     /// Its directory, opened, for a child to be born in; `None` for version 1, which has no such thing.
     fn open(&self) -> Result<Option<OwnedFd>>;
+    /// Gives the right to make cgroups below it to somebody else (chapter 8). Called by the runtime.
+    fn delegate(&self, uid: Uid, gid: Gid) -> Result<()>;
     /// Moves the calling process in. Called by the child, before it does anything else.
     fn enter(&self) -> Result<()>;
     /// Lets a frozen container go on, so that it can die.
@@ -107,7 +111,7 @@ pub(super) fn make_directory(path: &Path, remedy: &str) -> Result<()> {
     };
     explain::call("make a cgroup: the kernel fills it with files", shown, make).remedy(remedy).map_err(
         |error| {
-            let is_root = geteuid().is_root() && user::in_first_user_namespace().unwrap_or(false);
+            let is_root = geteuid().is_root() && namespace::in_first_user_namespace().unwrap_or(false);
             match error.errno() {
                 Some(Errno::EROFS) => error.remedy(READ_ONLY),
                 Some(Errno::EACCES | Errno::EPERM) if is_root => error.remedy(POWERLESS),

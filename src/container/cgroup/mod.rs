@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
 use super::process::Parent;
 use super::root::NewRoot;
 use super::state::ledger::{Ledger, Leftover};
 use super::sys;
+use super::user::maps::Users;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
 pub use hierarchy::{Hierarchy, Mount, READ_ONLY, membership, own_directory};
@@ -81,6 +82,20 @@ impl Cgroup {
         sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)
     }
     // ANCHOR_END: cgroup-enter
+
+    // ANCHOR: cgroup-delegate
+    /// Chapter 8: lets the container's root make cgroups below its own, where the version can do that safely. Its own limits
+    /// stay the host's.
+    pub fn delegate(&self, users: &Users) -> Result<()> {
+        let owner = || Some((users.uids.outside(0)?, users.gids.outside(0)?));
+        match (&self.hierarchy, owner()) {
+            (Some(hierarchy), Some((uid, gid))) if users.differ() => {
+                hierarchy.delegate(Uid::from_raw(uid), Gid::from_raw(gid))
+            }
+            _ => Ok(()),
+        }
+    }
+    // ANCHOR_END: cgroup-delegate
 
     /// Shows the container its own cgroup, read-only.
     pub fn mount_view(&self, root: &NewRoot) -> Result<()> {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::{Gid, Uid};
 
 use super::hierarchy::{
     Hierarchy, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit, write_limit,
@@ -116,6 +117,11 @@ impl Hierarchy for V1 {
 
     fn open(&self) -> Result<Option<OwnedFd>> {
         Ok(None)
+    }
+
+    /// Version 1 cannot be delegated safely: whoever may write to a directory may write every limit in it.
+    fn delegate(&self, _: Uid, _: Gid) -> Result<()> {
+        Ok(())
     }
 
     // ANCHOR: v1-enter

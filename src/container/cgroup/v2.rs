@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, Uid, geteuid};
 
 use super::hierarchy::{
     Hierarchy, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit, write_limit,
@@ -206,6 +206,20 @@ impl Hierarchy for V2 {
             .map(Some)
             .map_err(|errno| Error::call("open the new cgroup", shown(), errno))
     }
+
+    // ANCHOR: v2-delegate
+    /// What belongs to the container's root from then on is the directory, so that others can be made in it, and the
+    /// files that the kernel lists: those that say who is where below. Not `memory.max` and its like: they are
+    /// the host's word to the container. See cgroups(7), "Cgroups v2 delegation".
+    fn delegate(&self, uid: Uid, gid: Gid) -> Result<()> {
+        let listed = sys::read_file(Path::new("/sys/kernel/cgroup/delegate")).unwrap_or_default();
+        let named = listed.lines().map(|name| self.directory.join(name)).filter(|file| file.exists());
+        for path in [self.directory.clone()].into_iter().chain(named) {
+            sys::chown("let the container's root make cgroups below its own", &path, uid, gid)?;
+        }
+        Ok(())
+    }
+    // ANCHOR_END: v2-delegate
 
     fn enter(&self) -> Result<()> {
         sys::write_file("enter the cgroup: 0 is the writer itself", &self.directory.join("cgroup.procs"), "0")

@@ -48,7 +48,7 @@ use crate::container::state::claim::Claim;
 use crate::container::state::directory::{list, lock, state_directory};
 use crate::container::state::ledger::{self, Ledger};
 use crate::container::sys::{self, CloneFlags};
-use crate::container::user::same_namespace;
+use crate::container::user::namespace::same_namespace;
 use crate::container::uts;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;

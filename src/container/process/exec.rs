@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 
 use super::signals;
 use crate::container::sys;
-use crate::container::user::User;
+use crate::container::user::person::User;
 use crate::told::errors::{self, Error, Result};
 
 /// Where a command is looked for, inside. Docker's default.
@@ -44,6 +44,13 @@ impl Process {
             directory: PathBuf::from("/"),
             umask: 0o022,
         }
+    }
+
+    /// Sets a variable, in place of the value that it has.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        let start = format!("{name}=");
+        self.environment.retain(|variable| !variable.as_bytes().starts_with(start.as_bytes()));
+        self.environment.push(format!("{start}{value}").into());
     }
 
     /// What it is called in an error.

@@ -49,6 +49,12 @@ impl Parent {
         self.until_released()
     }
 
+    /// Makes this process die with the runtime, as [`spawn`] did when it was made. The kernel forgets that when a
+    /// process changes its user.
+    pub(in crate::container) fn die_with_runtime(&self) -> Result<()> {
+        die_with(self)
+    }
+
     /// Tells the runtime that the command was stopped.
     pub(in crate::container) fn report_stop(&self) {
         self.send(&Report::Stopped);

@@ -1,32 +1,10 @@
-//! Chapter 8: users. Who is who, and in which user namespace. (The chapters before need little of it.)
+//! Chapter 8: which user namespace this is. (The chapters before need to know, too.)
 
 use std::fs::File;
 use std::path::Path;
 
-use nix::unistd::{Gid, Uid};
-
-use super::sys;
+use crate::container::sys;
 use crate::told::errors::{Error, Result};
-
-/// A user, with the groups that files are checked against.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// The user's number.
-    pub uid: Uid,
-    /// The number of the user's group.
-    pub gid: Gid,
-    /// The numbers of further groups.
-    pub groups: Vec<Gid>,
-}
-
-impl User {
-    /// Becomes this user. The groups first: afterwards nobody has the right to change them any more.
-    pub fn become_it(&self) -> Result<()> {
-        sys::setgroups("belong to these groups alone", &self.groups)?;
-        sys::setresgid("run with the group that was asked for", self.gid)?;
-        sys::setresuid("run as the user that was asked for", self.uid)
-    }
-}
 
 // ANCHOR: same-namespace
 /// Is this open namespace the one that the process is in already?
