@@ -1,9 +1,10 @@
-//! The floor: chapter 7's system calls in chapter 7's order, and nothing else. No argument is parsed, no error is
+//! The floor: the system calls of chapter 7, or of chapter 8, in the chapter's order, and nothing else. No argument is parsed, no error is
 //! explained: what fails, ends it. `start.rs` measures the chapters against it.
 //!
-//!     floor few|all ROOTFS SCRATCH BRIDGE CGROUP...
+//!     floor few|all|users ROOTFS SCRATCH BRIDGE CGROUP...
 //!
-//! "few" are the calls that make the container and remove it. "all" are those of chapter 7 that serve its user, too:
+//! "few" are the calls that make the container and remove it, "users" are those of chapter 8: with a user namespace, and
+//! the rootfs in an id-mapped mount. "all" are those of chapter 7 that serve its user, too:
 //! the notes, the search for a root filesystem and for the cgroups, the report at the end (errand.rs). These are
 //! made as they are on a host like the one where they were written down, with its v1 cgroups and without a bridge.
 //!
@@ -51,6 +52,9 @@ macro_rules! ask {
 }
 
 mod errand;
+mod stage;
+
+use stage::Stage;
 
 fn write(path: &CStr, how: c_int, text: &str) {
     let file = call!(open(path.as_ptr(), how | libc::O_WRONLY | libc::O_CLOEXEC, 0o644)) as c_int;
@@ -135,7 +139,14 @@ fn netlink(messages: Vec<Message>) {
 }
 
 /// The container's half, up to the command.
-fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)], ready: c_int) -> ! {
+fn container(
+    rootfs: &str,
+    scratch: &str,
+    bridge: u32,
+    cgroups: &[(String, bool)],
+    ready: c_int,
+    users: bool,
+) -> ! {
     use libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT};
     let plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     call!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL));
@@ -144,6 +155,14 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     }
     let errand = errand::get();
     call!(unshare(libc::CLONE_NEWCGROUP));
+    let staged = [format!("{scratch}/stage/lower"), format!("{scratch}/stage/scratch")];
+    let (rootfs, scratch) = if users {
+        call!(read(ready, [0u8].as_mut_ptr().cast::<c_void>(), 1));
+        Stage::become_root();
+        (staged[0].as_str(), staged[1].as_str())
+    } else {
+        (rootfs, scratch)
+    };
     mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"");
 
     mount(c"tmpfs", &text(&[scratch]), c"tmpfs", MS_NOSUID | MS_NODEV, c"mode=755");
@@ -155,7 +174,9 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
         errand::look(rootfs);
         errand::read_whole(c"/proc/self/uid_map");
     }
-    let layers = text(&["lowerdir=", rootfs, ",upperdir=", scratch, "/upper,workdir=", scratch, "/work"]);
+    let marks = if users { ",userxattr" } else { "" };
+    let layers =
+        text(&["lowerdir=", rootfs, ",upperdir=", scratch, "/upper,workdir=", scratch, "/work", marks]);
     mount(c"overlay", &root, c"overlay", 0, &layers);
     let fd = call!(open(root.as_ptr(), libc::O_PATH | libc::O_CLOEXEC)) as c_int;
 
@@ -169,8 +190,12 @@ fn container(rootfs: &str, scratch: &str, bridge: u32, cgroups: &[(String, bool)
     let devices =
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
     for (name, major, minor) in devices {
-        let file = text(&[scratch, "/root/dev/", name]);
-        call!(mknod(file.as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(major, minor)));
+        let file = format!("{scratch}/root/dev/{name}");
+        if users {
+            stage::borrow_device(name, &file);
+        } else {
+            call!(mknod(text(&[&file]).as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(major, minor)));
+        }
     }
     let links = [
         ("pts/ptmx", "ptmx"),
@@ -358,14 +383,20 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
     }
     let signals = errand.map(|errand| (errand, errand.before_clone()));
 
+    let users = argument(1) == "users";
+    let stage = users.then(|| Stage::new(scratch, rootfs));
     let mut ready = [0; 2];
     call!(pipe2(ready.as_mut_ptr(), libc::O_CLOEXEC));
-    let new =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+    let new = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+    let new = new | if users { libc::CLONE_NEWUSER } else { libc::CLONE_NEWNS };
     let flags = c_long::from(new | libc::SIGCHLD);
     let child = call!(syscall(libc::SYS_clone, flags, null_mut::<c_void>(), 0, 0, 0));
     if child == 0 {
-        container(rootfs, scratch, bridge, &cgroups, ready[0]);
+        container(rootfs, scratch, bridge, &cgroups, ready[0], users);
+    }
+    if let Some(stage) = stage {
+        stage.set(child);
+        call!(write(ready[1], c"!".as_ptr().cast::<c_void>(), 1));
     }
     if bridge != 0 {
         plug_in(bridge, child);

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::Outcome;
 
 /// The chapters' programs, as cargo has built them for this benchmark.
-pub const CHAPTERS: [&str; 7] = [
+pub const CHAPTERS: [&str; 8] = [
     env!("CARGO_BIN_EXE_chapter01"),
     env!("CARGO_BIN_EXE_chapter02"),
     env!("CARGO_BIN_EXE_chapter03"),
@@ -25,6 +25,7 @@ pub const CHAPTERS: [&str; 7] = [
     env!("CARGO_BIN_EXE_chapter05"),
     env!("CARGO_BIN_EXE_chapter06"),
     env!("CARGO_BIN_EXE_chapter07"),
+    env!("CARGO_BIN_EXE_chapter08"),
 ];
 pub const FLOOR: &str = env!("CARGO_BIN_EXE_floor");
 
@@ -138,6 +139,8 @@ impl Bench {
         let (name, sets_up) = match (calls, bridge) {
             ("few", false) => ("floor", "the calls of chapter 7 that make the container"),
             ("few", true) => ("floor, bridge", "and a cable to a bridge"),
+            ("users", false) => ("floor, users", "the calls of chapter 8 that make the container"),
+            ("users", true) => ("floor, users, bridge", "and a cable to a bridge"),
             _ => ("floor, all calls", "and those that look up, note and report"),
         };
         let cgroups: Vec<_> = self.cgroups.iter().map(|path| path.display().to_string()).collect();
@@ -173,9 +176,13 @@ impl Bench {
             self.chapter(7, "chapter 7", "and an init", none),
             self.chapter(7, "chapter 7, limits", "and three limits", &format!("{none} {LIMITS}")),
             self.chapter(7, "chapter 7, limits, bridge", "and a cable to a bridge", LIMITS),
+            self.chapter(8, "chapter 8, limits", "and users of its own", &format!("{none} {LIMITS}")),
+            self.chapter(8, "chapter 8, limits, bridge", "and a cable to a bridge", LIMITS),
             self.floor(false),
             self.floor_with("all", false),
             self.floor(true),
+            self.floor_with("users", false),
+            self.floor_with("users", true),
         ];
         // Those two as `just small` makes them: no loader, and a smaller C library.
         for library in ["musl", "gnu"] {

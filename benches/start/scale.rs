@@ -88,14 +88,18 @@ pub fn five_hundred(bench: &Bench) -> Outcome<Table> {
         &["", "first 25", "last 25", "last / first", "a second, all", "end of all, s", "left over"],
     );
     let words = "echo; exec sleep 100000";
-    let chapter = |options: &str| {
-        let mut command = Command::new(CHAPTERS[6]);
+    let chapter = |number: usize, options: &str| {
+        let mut command = Command::new(CHAPTERS[number - 1]);
         command.args(options.split(' ')).args(["--", "sh", "-c", words]);
         command
     };
+    let none = format!("--network none {LIMITS}");
+    let none_too = none.clone();
     let mut kinds: Vec<(&str, Starter)> = vec![
-        ("chapter 7, limits", Box::new(move |_| chapter(&format!("--network none {LIMITS}")))),
-        ("chapter 7, limits, bridge", Box::new(move |_| chapter(LIMITS))),
+        ("chapter 7, limits", Box::new(move |_| chapter(7, &none))),
+        ("chapter 7, limits, bridge", Box::new(move |_| chapter(7, LIMITS))),
+        ("chapter 8, limits", Box::new(move |_| chapter(8, &none_too))),
+        ("chapter 8, limits, bridge", Box::new(move |_| chapter(8, LIMITS))),
     ];
     let bundle = bench.bundle_of(&["/bin/sh", "-c", words])?;
     if let Some(crun) = find("crun") {
@@ -171,7 +175,7 @@ impl Things {
             count: [
                 lines("/proc/self/mountinfo"),
                 lines("/proc/self/net/dev"),
-                entries(&state.join("runtimes")) + entries(&state.join("addresses")),
+                ["runtimes", "addresses", "ranges/users"].map(|name| entries(&state.join(name))).iter().sum(),
                 entries(Path::new("/sys/fs/cgroup/pids")) + entries(Path::new("/sys/fs/cgroup")),
             ],
         }
