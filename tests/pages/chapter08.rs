@@ -140,7 +140,7 @@ pub const SESSIONS: &[Session] = &[
             "ls -ln /tmp/safe/data",
         ],
     )
-    .filters(&[DATE, (r"(\d 0 +0) +\d{4,} ", "$1  1982256 ")]),
+    .filters(&[DATE, (r"(\d 0 +0) +\d{4,} ", "$1  1982256 "), (r"total \d{4,}", "total 1940")]),
     Session::new(
         "page08-names",
         &[
@@ -202,7 +202,7 @@ pub const SESSIONS: &[Session] = &[
             "cat /proc/$command/uid_map",
             "grep -E '^(Uid|CapEff|CapBnd):' /proc/$command/status",
             "readlink /proc/$$/ns/user /proc/$command/ns/user",
-            "# as the container's root sees it",
+            "# as root of the container sees it",
             "nsenter --target $command --user --pid --mount ps -o user,pid,args",
             "kill $!; wait",
         ],
@@ -216,7 +216,7 @@ pub const SESSIONS: &[Session] = &[
     )
     .filters(&[
         (r#"[^"=, ]*/rootfs-\w+-[0-9a-f]+"#, "ROOTFS"),
-        (r"keyctl\((.*)\) = \d+", "keyctl($1) = N"),
+        (r"keyctl\((.*)\) = \d+ +", "keyctl($1) = 204512345         "),
         // Who has how many files open differs with the version of cgroups.
         (r"mount_setattr\(\d+, (.*)userns_fd=\d+", "mount_setattr(5, ${1}userns_fd=9"),
         (r"move_mount\(\d+, (.*), \d+, ", "move_mount(5, $1, 12, "),
