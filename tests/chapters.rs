@@ -32,6 +32,8 @@ mod network;
 mod rootfs;
 #[path = "chapters/status.rs"]
 mod status;
+#[path = "chapters/users.rs"]
+mod users;
 
 fn main() -> std::process::ExitCode {
     let mut cases = Vec::new();
@@ -45,6 +47,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(cgroups::cases());
     cases.extend(cgroups_v2::cases());
     cases.extend(ending::cases());
+    cases.extend(users::cases());
     cases.extend(errors::cases());
     cases.extend(explain::cases());
     cases.extend(leftovers::cases());

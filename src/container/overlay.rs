@@ -56,11 +56,11 @@ impl Overlay {
         if !stage.has_other_users() {
             return Ok(self);
         }
-        self.lower = stage.take("lower", &self.lower, Otherwise::Copy)?;
+        self.lower = stage.take("lower", "the rootfs", &self.lower, Otherwise::Copy)?;
         if let Some(kept) = &mut self.kept {
             // Layer and work directory must be in one mount, so their common parent is taken. Only overlayfs gets to see it.
             let parent = kept.upper.parent().unwrap_or(Path::new("/"));
-            let parent = stage.take("kept", parent, Otherwise::Fail)?;
+            let parent = stage.take("kept", "where the layer is kept", parent, Otherwise::Fail)?;
             let there = |path: &Path| parent.join(path.file_name().unwrap_or_default());
             (kept.upper, kept.work) = (there(&kept.upper), there(&kept.work));
         }

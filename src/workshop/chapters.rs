@@ -85,8 +85,8 @@ pub const CHAPTERS: &[Chapter] = &[
         folder: "08-user",
         adds: "user namespace: root that is not root",
         options: &["--userns", "--user", "--group-add"],
-        needs: &["user-namespace"],
-        alone_needs: &[],
+        needs: &["own-users"],
+        alone_needs: &["subordinate-users", "idmap"],
     },
 ];
 

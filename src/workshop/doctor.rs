@@ -8,6 +8,7 @@
 //! is reported with the reason.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -34,12 +35,14 @@ use crate::container::host::Host;
 use crate::container::netlink::{Message, Netlink};
 use crate::container::overlay::Overlay;
 use crate::container::pid::PROC_FLAGS;
-use crate::container::process::Status;
+use crate::container::process::{self, Process, Status};
 use crate::container::state::directory::state_directory;
 use crate::container::state::ledger::Leftover;
 use crate::container::sweep;
 use crate::container::sys::{self, CloneFlags, MsFlags};
-use crate::container::user;
+use crate::container::user::map::Map;
+use crate::container::user::subordinate::Subordinate;
+use crate::container::user::{self, Users};
 use crate::container::{mount, mountinfo, nat, root};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
@@ -129,6 +132,9 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("cgroup-cpu", "limit of processor time", cgroup_cpu),
     Feature::new("cgroup-pids", "limit of processes", cgroup_pids),
     Feature::new("cgroup-freezer", "freezer", cgroup_freezer).optional(),
+    Feature::new("own-users", "users of its own, in a user namespace", own_users),
+    Feature::new("subordinate-users", "a range of users for ordinary users", subordinate_users).optional(),
+    Feature::new("idmap", "id-mapped mounts, for the rootfs", idmap).optional(),
     Feature::new("pidfd", "pidfd", pidfd).optional(),
     Feature::new("seccomp", "seccomp filters", seccomp).optional(),
     Feature::new("lab", "the lab", the_lab).optional(),
@@ -788,6 +794,62 @@ fn cgroup_freezer() -> Result<String> {
     let result = made.and_then(|()| sys::write_file(WHY, &directory.join(file), value));
     cgroup::destroy(&directory)?;
     result.and_then(|()| found())
+}
+
+fn own_users() -> Result<String> {
+    let _host = Host::enter_with_users()?;
+    let users = Users::new(user::Mode::Private)?;
+    let mut child = process::spawn(users.namespace(), |parent| {
+        parent.until_released()?;
+        users.become_root(parent)?;
+        process::exec(Process::new(&["/bin/sh", "-c", "exit 7"].map(OsString::from)))
+    })?;
+    users.write_maps(&mut child)?;
+    match child.release()?.wait()? {
+        Status::Exited(7) => {}
+        status => {
+            return Err(Error::new("run as root of a user namespace", format!("it ended with {status:?}")));
+        }
+    }
+    Ok(match users.differ() {
+        true => format!("{} of them for each container", users.uids.count()),
+        false => format!("user {}, as in all of this user's containers", users.uids),
+    })
+}
+
+fn subordinate_users() -> Result<String> {
+    if geteuid().is_root() {
+        return Ok("for root there is a range without".to_string());
+    }
+    let _host = Host::enter_with_users()?;
+    match Map::read("/proc/self/uid_map")? {
+        map if map.count() > 1 => Ok(format!("{map}, by newuidmap")),
+        _ => Err(Subordinate::find(Uid::current(), Gid::current()).err().unwrap_or_else(|| {
+            Error::new("call newuidmap", "it refuses to write the maps: see `newuidmap` in /var/log/auth.log")
+        })),
+    }
+}
+
+/// On the filesystem that the rootfs of this machine's programs is on.
+fn idmap() -> Result<String> {
+    if !user::in_first_user_namespace()? || !geteuid().is_root() {
+        return Ok("not needed: who starts a container owns what its root owns".to_string());
+    }
+    let rootfs = Rootfs::find(None)?;
+    let users = Users::new(user::Mode::Private)?;
+    let mut child = process::spawn(users.namespace(), |parent| {
+        parent.until_released()?;
+        process::exec(Process::new(&["/bin/sh", "-c", "exit 0"].map(OsString::from)))
+    })?;
+    let namespace = users.write_maps(&mut child)?;
+    let tree = sys::open_tree("pick up the rootfs", AT_FDCWD, rootfs.path(), false)?;
+    if let Some(namespace) = &namespace {
+        let path = rootfs.path().display();
+        sys::mount_setattr_idmap("map the owners of its files", tree.as_fd(), namespace.as_fd()).remedy(&format!(
+            "the filesystem of {path} can't: its files are copied at each start; keep the workbook on ext4, xfs or btrfs"
+        ))?;
+    }
+    found()
 }
 
 fn pidfd() -> Result<String> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::support::run::{Ended, Host, NOBODY, chapter, eventually, links, real_root, run};
-use crate::support::sweep::{NEWEST, since, since_each_kind_of_root};
+use crate::support::sweep::{NEWEST, OWN_USERS, since, since_each_kind_of_root};
 use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary, current_case, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
@@ -205,6 +205,10 @@ fn failed_setup(who: Who) {
         "sendto",
         "symlink,symlinkat",
         "mkdir,mkdirat",
+        "setgroups",
+        "setresgid",
+        "setresuid",
+        "keyctl",
     ];
     for call in calls {
         for when in 1..40 {
@@ -213,7 +217,11 @@ fn failed_setup(who: Who) {
             command.args(["-f", "-qq", "-o", &log, "-e", &format!("trace={call}"), "-e"]);
             command.arg(format!("inject={call}:error=EIO:when={when}"));
             command.arg(binary(&format!("chapter{number:02}"), who));
-            command.args(if number >= 3 { &["-v", "/tmp:/mnt/tmp:ro"][..] } else { &[] });
+            command.args(match number {
+                ..3 => &[][..],
+                3..OWN_USERS => &["-v", "/tmp:/mnt/tmp:ro"],
+                _ => &["-v", "/tmp:/mnt/tmp:ro,idmap", "--user", "root"],
+            });
             command
                 .args(["--", "true"])
                 .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

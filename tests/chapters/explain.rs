@@ -33,7 +33,7 @@ const LIMITS: u32 = 6;
 /// them of mkdirat and mknodat.
 const TAUGHT: &str = "clone,clone3,unshare,setns,chroot,chdir,pivot_root,mount,umount2,sethostname,execve,mknodat,\
                       mknod,openat2,open_tree,move_mount,mount_setattr,close_range,prctl,kill,write,socket,sendto,mkdir,\
-                      mkdirat";
+                      mkdirat,setgroups,setresgid,setresuid,keyctl,chown";
 
 /// One call, in the notation that both have in common.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -148,7 +148,7 @@ fn traced(text: &str) -> Vec<(String, Vec<Call>)> {
         if rest.contains(" = ? ERESTART") {
             continue;
         }
-        if let Some(text) = taught(&rest) {
+        if let Some(text) = taught(&rest, pid) {
             let call = Call::parse(&text);
             processes[at].1.push(call);
         }
@@ -157,7 +157,7 @@ fn traced(text: &str) -> Vec<(String, Vec<Call>)> {
 }
 
 /// The call, if it is one that the book teaches; with the file's path for a write.
-fn taught(text: &str) -> Option<String> {
+fn taught(text: &str, own: &str) -> Option<String> {
     let name = text.split('(').next()?;
     // -y shows after a descriptor what it is: needed for write, in the way elsewhere.
     let path =
@@ -188,6 +188,8 @@ fn taught(text: &str) -> Option<String> {
             let path = path.filter(|path| path.starts_with("/proc/") || path.starts_with("/sys/"))?;
             // /proc/self is a link to it.
             let path = match path.strip_prefix("/proc/").and_then(|rest| rest.split_once('/')) {
+                // Another process's is named by its number: the maps of a user namespace.
+                Some((pid, file)) if file.ends_with("id_map") && pid != own => path,
                 Some((pid, file)) if pid.bytes().all(|byte| byte.is_ascii_digit()) => {
                     format!("/proc/self/{file}")
                 }
@@ -357,6 +359,9 @@ fn narration_snapshot(number: u32, who: Who) {
         (r"\[host \d+\] *", "[host]           "),
         (r#"[^"=,]*/rootfs-\w+-[0-9a-f]+"#, "ROOTFS"),
         (r"(clone\(CLONE_NEW[^)]*\)) = \d+", "$1 = PID"),
+        (r"/proc/\d+/(uid|gid)_map", "/proc/PID/${1}_map"),
+        (r"keyctl\((.*)\) = \d+", "keyctl($1) = N"),
+        (r"mount_setattr\(\d+, (.*)userns_fd=\d+", "mount_setattr(N, ${1}userns_fd=N"),
         (r"cooperage-\d+", "cooperage-PID"),
         (r"veth[0-9a-f]+", "vethXXXX"),
         (r"(sendto\(.*\)) = \d+", "$1 = N"),

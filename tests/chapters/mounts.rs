@@ -7,7 +7,7 @@ use std::path::Path;
 use cooperage::container::mountinfo;
 use nix::mount::{MsFlags, mount};
 
-use crate::support::run::{Host, NOBODY, Running, chapter, run, says, sh};
+use crate::support::run::{Host, NOBODY, Running, chapter, run, says, sh, volume};
 use crate::support::sweep::since;
 use crate::support::{BOTH, Case, ROOT, Who, is_snapshot};
 
@@ -238,15 +238,16 @@ fn volumes(who: Who) {
     own("/tmp/data/file", who);
     for number in since(3) {
         let script = "cat /data/file; echo inside > /data/written; cat /etc/one; cat /deep/er/file";
-        let options =
-            ["-v", "/tmp/data:/data", "--volume", "/tmp/data/file:/etc/one", "-v", "/tmp/data:/deep/er:rw"];
+        let [one, two, three] = ["/tmp/data:/data", "/tmp/data/file:/etc/one", "/tmp/data:/deep/er:rw"]
+            .map(|text| volume(number, text));
+        let options = ["-v", &one, "--volume", &two, "-v", &three];
         assert_eq!(says(number, who, &options, script), "from outside\n".repeat(3), "chapter {number}");
         assert_eq!(fs::read_to_string("/tmp/data/written").expect("it was written"), "inside\n");
         fs::remove_file("/tmp/data/written").expect("removable");
         let ended = sh(
             number,
             who,
-            &["-v", "/tmp/data:/data:ro"],
+            &["-v", &volume(number, "/tmp/data:/data:ro")],
             "echo no > /data/file; rm /data/file; touch /data/x",
         );
         assert_eq!(ended.err.matches("Read-only file system").count(), 3, "chapter {number}: {}", ended.err);
@@ -278,7 +279,7 @@ fn read_only_volumes_all_the_way_down(who: Who) {
         let script = "for d in /data/below /data/below/deeper; do echo x > $d/x && echo written in $d; done; ls -d /data/below/deeper/d";
         let ended = sh(number, who, &["-v", "/tmp/data:/data:ro"], script);
         assert_eq!(ended.out, "/data/below/deeper/d\n", "chapter {number}");
-        let writable = sh(number, who, &["-v", "/tmp/data:/data"], script);
+        let writable = sh(number, who, &["-v", &volume(number, "/tmp/data:/data")], script);
         assert_eq!(writable.out.matches("written").count(), 2, "chapter {number}: {}", writable.err);
     }
 }

@@ -13,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access, geteuid};
 
+use super::sweep::OWN_USERS;
 use super::{Who, binary, built};
 
 /// The directory of the programs, mounted a second time where everybody may go.
@@ -79,6 +80,16 @@ pub struct Ended {
 pub fn run(command: &mut Command) -> Ended {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
     Ended { status: code(status), out: text(stdout), err: text(stderr) }
+}
+
+/// A volume as a chapter's option, whose files belong inside to whom they belong outside. Where root's container has users
+/// of its own, that has to be said.
+pub fn volume(number: u32, text: &str) -> String {
+    if number < OWN_USERS {
+        return text.to_string();
+    }
+    let end = if text.ends_with(":ro") { ",idmap" } else { ":idmap,suid" };
+    format!("{}{end}", text.trim_end_matches(":rw"))
 }
 
 /// Runs `script` with the container's shell.
@@ -278,7 +289,7 @@ impl Host {
 }
 
 fn is_place_for_notes(path: &str) -> bool {
-    let names = ["", "/lock", "/network", "/runtimes", "/addresses"];
+    let names = ["", "/lock", "/network", "/runtimes", "/addresses", "/stage", "/users"];
     // The last is root's, if a test has made /run/cooperage fail.
     let places = ["/run/cooperage", &format!("/tmp/cooperage-{NOBODY}"), "/tmp/cooperage-0"];
     places.iter().any(|place| names.iter().any(|name| path == format!("{place}{name}")))

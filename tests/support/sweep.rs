@@ -9,6 +9,9 @@ pub const NEWEST: u32 = chapters::NEWEST as u32;
 /// The chapter that brings a mount namespace.
 const MOUNT_NAMESPACE: u32 = 3;
 
+/// The chapter that brings users of its own.
+pub const OWN_USERS: u32 = 8;
+
 /// The variable, which reaches a case in its lab and in the virtual machine.
 const SWEEP: &str = "COOPERAGE_SWEEP";
 

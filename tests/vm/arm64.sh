@@ -31,7 +31,7 @@ debian() {
     mmdebstrap --quiet --mode=root --format=directory --aptopt='Acquire::Check-Valid-Until "false"' \
         --aptopt='APT::Install-Recommends "false"' "$@" trixie "$directory.new" "deb $mirror trixie main" \
         "deb $mirror trixie-backports main" >&2 || fail "could not make it"
-    if [ -e "$directory.new/boot" ]; then finish "$directory.new"; fi
+    if [ -e "$directory.new/lib/modules" ]; then finish "$directory.new"; fi
     mv "$directory.new" "$directory"
 }
 

@@ -49,10 +49,9 @@ impl Parent {
         self.until_released()
     }
 
-    /// Makes this process die with the runtime, as [`spawn`] did when it was made. The kernel forgets that when a
-    /// process changes its user.
-    pub(in crate::container) fn die_with_runtime(&self) -> Result<()> {
-        die_with(self)
+    /// Had the runtime died before this process was to die with it, no signal would have come: the pipe tells.
+    pub(in crate::container) fn must_live(&self) -> Result<()> {
+        if self.is_gone() { Err(Error::new("go on", "the runtime is gone")) } else { Ok(()) }
     }
 
     /// Tells the runtime that the command was stopped.
@@ -196,11 +195,7 @@ fn die_with(parent: &Parent) -> Result<()> {
     // It holds through execve(2), but not when the command changes its user (su, a setuid program): then
     // the kernel forgets it. Chapter 7's init does not change its user, and closes that gap.
     sys::set_parent_death_signal("die when the runtime dies, even by SIGKILL", Signal::SIGKILL)?;
-    // Had the runtime died just before, no signal would come: the pipe tells.
-    if parent.is_gone() {
-        return Err(Error::new("go on", "the runtime is gone"));
-    }
-    Ok(())
+    parent.must_live()
 }
 // ANCHOR_END: die-with
 

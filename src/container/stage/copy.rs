@@ -7,7 +7,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::container::user::maps::{Map, Users};
+use crate::container::user::map::Map;
+use crate::container::user::maps::Users;
 use crate::told::errors::{Error, Result};
 
 const STEP: &str = "copy the root filesystem for the container's users";

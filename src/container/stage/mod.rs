@@ -49,6 +49,7 @@ pub struct Stage {
 
 /// A mount in hand.
 struct Prop {
+    what: String,
     source: PathBuf,
     tree: OwnedFd,
     place: PathBuf,
@@ -98,12 +99,12 @@ impl Stage {
 
     // ANCHOR: stage-take
     /// Picks up the directory `source`, without what is mounted below it. Returns where it will be.
-    pub fn take(&mut self, name: &str, source: &Path, otherwise: Otherwise) -> Result<PathBuf> {
-        let why = format!("pick up {}", source.display());
-        let tree = sys::open_tree(&why, AT_FDCWD, source, false)?;
+    pub fn take(&mut self, name: &str, what: &str, source: &Path, otherwise: Otherwise) -> Result<PathBuf> {
+        let tree = sys::open_tree(&format!("pick up {what}"), AT_FDCWD, source, false)?;
         let place = self.directory.join(name);
         make_directory(&place)?;
-        self.props.push(Prop { source: source.to_path_buf(), tree, place: place.clone(), otherwise });
+        let what = what.to_string();
+        self.props.push(Prop { what, source: source.to_path_buf(), tree, place: place.clone(), otherwise });
         Ok(place)
     }
 
@@ -117,7 +118,8 @@ impl Stage {
         } else {
             File::create(&place).map_err(|error| Error::io(STEP, &place, &error))?;
         }
-        self.props.push(Prop { source: source.to_path_buf(), tree, place: place.clone(), otherwise });
+        let what = source.display().to_string();
+        self.props.push(Prop { what, source: source.to_path_buf(), tree, place: place.clone(), otherwise });
         Ok(place)
     }
     // ANCHOR_END: stage-take
@@ -129,7 +131,7 @@ impl Stage {
         for prop in &self.props {
             let mapped = match &namespace {
                 Some(namespace) if self.other_users && prop.otherwise != Otherwise::Unmapped => {
-                    let why = format!("let {} belong to the container's users", prop.source.display());
+                    let why = format!("let {} belong to the container's users", prop.what);
                     sys::mount_setattr_idmap(&why, prop.tree.as_fd(), namespace.as_fd())
                 }
                 _ => Ok(()),
@@ -165,7 +167,7 @@ impl Prop {
     fn put_down(&self) -> Result<()> {
         let place = nix::fcntl::open(&self.place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| Error::call(STEP, format!("open({:?}, O_PATH)", self.place), errno))?;
-        let why = format!("put {} down on the stage", self.source.display());
+        let why = format!("put {} down on the stage", self.what);
         sys::move_mount(&why, self.tree.as_fd(), place.as_fd())
     }
 }

@@ -6,13 +6,15 @@
 //!
 //! - [`person`]: a user, and how to become it;
 //! - [`namespace`]: which namespace this is;
-//! - [`maps`]: the table, and its two files;
+//! - [`map`]: the table;
+//! - [`maps`]: a container's users, and the two files that say who they are;
 //! - [`range`]: numbers that belong to one container alone;
 //! - [`subordinate`]: the numbers that an ordinary user may hand out, by newuidmap(1);
 //! - [`names`]: the container's own names for its users;
 //! - [`keys`]: what a user has besides files.
 
 pub mod keys;
+pub mod map;
 pub mod maps;
 pub mod names;
 pub mod namespace;

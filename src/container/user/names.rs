@@ -325,7 +325,7 @@ mod tests {
             ("web:nosuch", "\"nosuch\" is not in the container's /etc/group"),
             ("-1", "not in"),
         ] {
-            let error = find(wanted).err().expect(wanted).to_string();
+            let error = find(wanted).expect_err(wanted).to_string();
             assert!(error.contains(says), "{error}");
         }
         for wrong in ["", ":", "a:", ":b", "a:b:c", "4294967295", "99999999999", "a\nb"] {

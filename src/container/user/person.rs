@@ -24,13 +24,19 @@ impl User {
 
     // ANCHOR: become-user
     /// Becomes this user. The groups first: afterwards nobody has the right to change them any more.
+    ///
+    /// With each change of the user the kernel forgets whose death this process was to die with.
     pub fn become_it(&self) -> Result<()> {
+        let death = nix::sys::prctl::get_pdeathsig().ok().flatten();
         // Where an ordinary user has mapped oneself alone, the kernel lets nobody give up a group.
         if !self.groups.is_empty() || may_set_groups() {
             sys::setgroups("belong to these groups alone", &self.groups)?;
         }
-        sys::setresgid("run with the group that was asked for", self.gid)?;
-        sys::setresuid("run as the user that was asked for", self.uid)
+        sys::setresgid("be in this group", self.gid)?;
+        sys::setresuid("be this user from here on", self.uid)?;
+        death.map_or(Ok(()), |signal| {
+            sys::set_parent_death_signal("die when the runtime dies, also as this user", signal)
+        })
     }
     // ANCHOR_END: become-user
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::maps::{Extent, Map};
+use super::map::{Extent, Map};
 use crate::container::state::claim::Claim;
 use crate::container::state::directory::{list, lock, state_directory};
 use crate::told::errors::{Error, Result};
@@ -25,6 +25,9 @@ const REGION: std::ops::Range<u32> = 0x7000_0000..0x7ffe_0000;
 
 /// Whose entries in /etc/subuid and /etc/subgid are for root's containers.
 const OWNERS: [&str; 3] = ["root", "0", "cooperage"];
+
+/// The directory of the claims.
+const RANGES: &str = "ranges";
 
 const STEP: &str = "choose users for the container";
 
@@ -43,14 +46,16 @@ impl Range {
     /// Takes the lowest free users, and the lowest free groups.
     pub fn take() -> Result<Range> {
         let lock = lock("users")?;
-        let users = Block::take(&USERS, &lock)?;
-        match Block::take(&GROUPS, &lock) {
-            Ok(groups) => Ok(Range { users, groups }),
-            Err(error) => {
-                users.give_back();
-                Err(error)
-            }
-        }
+        let take = |kind| {
+            Block::take(kind, &lock).inspect_err(|_| {
+                if let Ok(directory) = directory(kind) {
+                    tidy(Some(&directory));
+                }
+            })
+        };
+        let users = take(&USERS)?;
+        let groups = take(&GROUPS).inspect_err(|_| users.give_back())?;
+        Ok(Range { users, groups })
     }
 
     /// The map of its users.
@@ -182,6 +187,9 @@ impl Entry<'_> {
 
 /// Removes the files of ranges whose runtimes are dead.
 pub fn sweep() -> Result<()> {
+    if !state_directory()?.join(RANGES).exists() {
+        return Ok(());
+    }
     let _lock = lock("users")?;
     for kind in [&USERS, &GROUPS] {
         let directory = directory(kind)?;
@@ -200,7 +208,7 @@ fn tidy(directory: Option<&Path>) {
 }
 
 fn directory(kind: &Kind) -> Result<PathBuf> {
-    Ok(state_directory()?.join("ranges").join(kind.name))
+    Ok(state_directory()?.join(RANGES).join(kind.name))
 }
 
 #[cfg(test)]
@@ -229,7 +237,7 @@ mod tests {
 
     #[test]
     fn nothing_left_is_an_error_that_names_the_setting() {
-        let error = |subuid| candidates(subuid, "", &USERS).err().expect("none is free");
+        let error = |subuid| candidates(subuid, "", &USERS).expect_err("none is free");
         let small = error("root:100000:65535");
         assert!(small.to_string().contains("fewer than 65536 users"), "{small}");
         let full = error("alice:1879048192:268435456");

@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
 
-use super::maps::{Extent, Map};
+use super::map::{Extent, Map};
 use super::range::Entry;
 use crate::container::sys::{self, CloneFlags};
 use crate::told::errors::{Error, Result};
