@@ -140,6 +140,7 @@ pub const SESSIONS: &[Session] = &[
             "ls -ln /tmp/safe/data",
         ],
     )
+    .needs(&["idmap"])
     .filters(&[DATE, (r"(\d 0 +0) +\d{4,} ", "$1  1982256 "), (r"total \d{4,}", "total 1940")]),
     Session::new(
         "page08-names",
@@ -190,6 +191,7 @@ pub const SESSIONS: &[Session] = &[
             "cargo run --bin chapter08 -- --upper /tmp/layer -- sh -c 'ls -ln /root; cat /proc/self/uid_map'",
         ],
     )
+    .needs(&["idmap"])
     .filters(DATES),
     Session::new(
         "page08-outside",
@@ -214,6 +216,7 @@ pub const SESSIONS: &[Session] = &[
             "cargo run --bin chapter08 -- --explain --network none -- true 2>&1 |\n    grep -E '_map|IDMAP|open_tree.*rootfs|empty stage|on the stage|NEWUSER|NEWNS|setres|setgroups|keyctl|overlay'",
         ],
     )
+    .needs(&["idmap"])
     .filters(&[
         (r#"[^"=, ]*/rootfs-\w+-[0-9a-f]+"#, "ROOTFS"),
         (r"keyctl\((.*)\) = \d+ +", "keyctl($1) = 204512345         "),
