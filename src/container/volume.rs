@@ -150,7 +150,8 @@ impl Volume {
             source.display()
         );
         Err(Error::new(STEP, detail).remedy(
-            "put it into a directory of root's with mode 700, or on a filesystem mounted nosuid; or add ro; or add suid to              allow it all the same",
+            "put it into a directory of root's with mode 700, or on a filesystem mounted nosuid; or add ro; or add suid to \
+             allow it all the same",
         ))
     }
     // ANCHOR_END: must-not-plant

@@ -113,6 +113,8 @@ pub fn system_calls() {
     // Told where cgroups are of version 2 alone; its function is in a file of chapter 1's.
     let why = "make the process that becomes the container, in its cgroup from the start (since Linux 5.7)";
     rows.entry("clone3".into()).or_insert_with(|| Row { chapter: Some(6), why: why.into() });
+    let why = "let the container's root make cgroups below its own";
+    rows.entry("chown".into()).or_insert_with(|| Row { chapter: Some(8), why: why.into() });
     // Those that only some options need are told in no snapshot. Their files say which chapter they are of.
     let wrappers = fs::read_to_string(root().join("src/container/sys.rs")).expect("readable");
     for (name, function, doc) in wrappers_of(&wrappers) {

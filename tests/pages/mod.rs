@@ -10,6 +10,7 @@ mod chapter04;
 mod chapter05;
 mod chapter06;
 mod chapter07;
+mod chapter08;
 mod others;
 mod system_calls;
 
@@ -23,6 +24,7 @@ pub fn sessions() -> Vec<Session> {
         chapter05::SESSIONS,
         chapter06::SESSIONS,
         chapter07::SESSIONS,
+        chapter08::SESSIONS,
         others::SESSIONS,
     ]
     .concat()

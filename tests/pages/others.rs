@@ -92,6 +92,22 @@ pub const SESSIONS: &[Session] = &[
         ],
     ),
     Session::new(
+        "page00-trouble-idmap",
+        &["cargo run --bin chapter08 -- --volume /proc/sys:/mnt:ro,idmap true"],
+    )
+    // Who has how many files open differs with the version of cgroups.
+    .filters(&[(r"mount_setattr\(\d+, (.*)userns_fd=\d+", "mount_setattr(8, ${1}userns_fd=13")]),
+    Session::new("page00-trouble-one-user", &["cargo run --bin chapter08 -- --user 33 id"]).user(),
+    Session::new(
+        "page00-trouble-range",
+        &[
+            "~ echo root:100000:1000 > /tmp/subid; mount --bind /tmp/subid /etc/subuid",
+            "cat /etc/subuid",
+            "cargo run --bin chapter08 -- id",
+        ],
+    ),
+    Session::new("page00-trouble-name", &["cargo run --bin chapter08 -- --user alice id"]),
+    Session::new(
         "page00-trouble-names",
         &["cargo run --bin chapter05 -- --network none wget -q -O - http://example.org/"],
     ),

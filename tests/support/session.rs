@@ -506,10 +506,10 @@ const KINDS: [Kind; 6] = [
         name: |n| format!("{:012x}", 0x4f1c_83a2_d5e7_usize + 0x0101_0101 * n),
         sorted: false,
     },
-    // Root filesystems.
+    // Root filesystems. (Sets of capabilities have as many digits, of which the first ones are zeros.)
     Kind {
         part: |c| c.is_ascii_alphanumeric(),
-        is_it: |word| word.len() == 16 && is_hex(word),
+        is_it: |word| word.len() == 16 && is_hex(word) && !word.starts_with("0000"),
         name: |n| format!("{:016x}", 0x0c0f_fee0_5eed_cafe_usize + n),
         sorted: false,
     },
