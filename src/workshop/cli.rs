@@ -143,7 +143,8 @@ fn parse_seconds(text: &str) -> Result<u32, String> {
 /// Chapter 8: what is mounted, and whose it is.
 #[derive(Args, Debug)]
 pub struct MappedMounts {
-    /// Directory that keeps what the container writes (default: it is discarded)
+    /// Directory that keeps what the container writes (default: it is discarded). What the container's root makes there
+    /// belongs to you, set-user-ID programs too: choose a place that no other user of the host can reach
     #[arg(long, value_name = "DIR")]
     pub upper: Option<PathBuf>,
 

@@ -214,7 +214,7 @@ qemu=(timeout --foreground -k 5 "$timeout" "$emulator" -nodefaults -display none
     -chardev "stdio,id=terminal,signal=off" -chardev "file,id=log,path=$run/kernel.log"
     -chardev "file,id=status,path=$run/status" -chardev "file,id=files,path=$run/files" "${machine[@]}"
     -kernel "$kernel"
-    -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init")
+    -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init cooperage.throw_away")
 if [ "$interactive" ]; then
     "${qemu[@]}" || :
 else

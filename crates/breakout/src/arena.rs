@@ -2,6 +2,7 @@
 //! its command, hears what the attacker says, and gives the judge something to look at.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Gid, Uid};
 
@@ -31,6 +33,10 @@ pub const TOO_LONG: &str = "it took too long";
 pub const PLACE: &str = "/tmp/arena";
 /// The ordinary user that starts the container.
 const NOBODY: u32 = 65534;
+/// What the key is called that [`Arena::give_key`] gives to whoever starts the container.
+pub const KEY: &CStr = c"cooperage-canary";
+/// A word on the kernel's command line: this machine is thrown away after the tests.
+const THROW_AWAY: &str = "cooperage.throw_away";
 /// The descriptor that [`Arena::leak`] leaves open.
 const LEAKED: i32 = 20;
 const STEP: &str = "make an arena for the attack";
@@ -58,7 +64,9 @@ pub struct Arena {
     told: BTreeMap<String, String>,
     absent: Option<String>,
     leaked: Option<OwnedFd>,
+    key: bool,
     victim: Option<Child>,
+    another: Option<Child>,
     before: Before,
     container: Option<Container>,
 }
@@ -109,7 +117,9 @@ impl Arena {
             told: BTreeMap::new(),
             absent: None,
             leaked: None,
+            key: false,
             victim: None,
+            another: None,
             before: Before::default(),
             container: None,
         };
@@ -220,6 +230,73 @@ impl Arena {
         Ok(())
     }
 
+    /// Whoever starts the chapter has the word as a key in its session keyring.
+    pub fn give_key(&mut self) -> Result<()> {
+        self.key = true;
+        Ok(())
+    }
+
+    /// For what would harm a machine that somebody needs: there is nothing to attack but in the virtual machine.
+    pub fn in_a_throw_away_machine(arena: &mut Arena) -> Result<()> {
+        let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        if !line.split_whitespace().any(|word| word == THROW_AWAY) {
+            arena.nothing_to_attack("it is tried in the virtual machine only, where it can do no harm");
+        }
+        Ok(())
+    }
+
+    /// The container has a volume of the host's, /mnt, where everybody may write.
+    pub fn open_volume(&mut self) -> Result<()> {
+        let volume = self.path("volume");
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o1777))
+            .map_err(|error| Error::io(STEP, &volume, &error))?;
+        self.option("--volume", &format!("{}:/mnt", volume.display()));
+        Ok(())
+    }
+
+    /// As [`Arena::open_volume`], for what root's containers may do to each other or the host. False where that is nothing:
+    /// before there are volumes, and for an ordinary user, for a reason.
+    pub fn share_volume(&mut self, why_not_a_user: &str) -> Result<bool> {
+        if self.chapter < 3 {
+            self.nothing_to_attack("volumes come with chapter 3");
+        } else if self.user {
+            self.nothing_to_attack(why_not_a_user);
+        } else {
+            self.open_volume()?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Gives a file of the arena to this user, with this mode.
+    pub fn give(&self, name: &str, user: u32, mode: u32) -> Result<()> {
+        let path = self.path(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .and_then(|()| std::os::unix::fs::chown(&path, Some(user), Some(user)))
+            .map_err(|error| Error::io(STEP, &path, &error))
+    }
+
+    /// Starts another container in the same way, which lives as long as this one. Its shell has run `script` when this
+    /// returns.
+    pub fn start_another(&mut self, script: &str) -> Result<()> {
+        let mut command = self.command();
+        command.args(["--", "sh", "-c", &format!("{script}; echo ready; read line")]);
+        let mut another = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Error::io(STEP, self.program(), &error))?;
+        let mut line = String::new();
+        if let Some(out) = another.stdout.take() {
+            BufReader::new(out).read_line(&mut line).map_err(|error| Error::io(STEP, "another", &error))?;
+        }
+        self.another = Some(another);
+        match line.trim() {
+            "ready" => Ok(()),
+            _ => Err(Error::new(STEP, "the other container did not come to life")),
+        }
+    }
+
     fn give_to_the_user(&self, path: &Path) -> Result<()> {
         if !self.user || !in_first_user_namespace()? {
             // Without the right to give files away, all of them are the user's already.
@@ -306,6 +383,13 @@ impl Arena {
                 command.pre_exec(move || {
                     nix::errno::Errno::result(libc::dup2(leaked, LEAKED)).map(drop).map_err(Into::into)
                 });
+            }
+        }
+        if self.key {
+            let word = self.word.clone();
+            // SAFETY: between fork and exec it only makes system calls, with memory that is there already.
+            unsafe {
+                command.pre_exec(move || add_key(&word).map_err(Into::into));
             }
         }
         let mut runtime = command.spawn().map_err(|error| Error::io(STEP, self.program(), &error))?;
@@ -408,9 +492,9 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         self.finish();
-        if let Some(victim) = &mut self.victim {
-            let _ = victim.kill();
-            let _ = victim.wait();
+        for other in [&mut self.victim, &mut self.another].into_iter().flatten() {
+            let _ = other.kill();
+            let _ = other.wait();
         }
     }
 }
@@ -441,6 +525,19 @@ impl Container {
                 Said { answer: None, status, complaint }
             }
         }
+    }
+}
+
+/// Begins a session keyring, and puts a key with this word into it.
+fn add_key(word: &str) -> nix::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    const SESSION_KEYRING: libc::c_long = -3;
+    let (kind, name, text) = (c"user".as_ptr(), KEY.as_ptr(), word.as_ptr());
+    // SAFETY: strings that outlive the calls, a length that is theirs, and numbers.
+    unsafe {
+        Errno::result(libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0))?;
+        Errno::result(libc::syscall(libc::SYS_add_key, kind, name, text, word.len(), SESSION_KEYRING))
+            .map(drop)
     }
 }
 

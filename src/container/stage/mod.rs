@@ -50,6 +50,7 @@ pub struct Stage {
 /// A mount in hand.
 struct Prop {
     what: String,
+    is_layer: bool,
     source: PathBuf,
     tree: OwnedFd,
     place: PathBuf,
@@ -104,7 +105,14 @@ impl Stage {
         let place = self.directory.join(name);
         make_directory(&place)?;
         let what = what.to_string();
-        self.props.push(Prop { what, source: source.to_path_buf(), tree, place: place.clone(), otherwise });
+        self.props.push(Prop {
+            what,
+            is_layer: true,
+            source: source.to_path_buf(),
+            tree,
+            place: place.clone(),
+            otherwise,
+        });
         Ok(place)
     }
 
@@ -119,7 +127,14 @@ impl Stage {
             File::create(&place).map_err(|error| Error::io(STEP, &place, &error))?;
         }
         let what = source.display().to_string();
-        self.props.push(Prop { what, source: source.to_path_buf(), tree, place: place.clone(), otherwise });
+        self.props.push(Prop {
+            what,
+            is_layer: false,
+            source: source.to_path_buf(),
+            tree,
+            place: place.clone(),
+            otherwise,
+        });
         Ok(place)
     }
     // ANCHOR_END: stage-take
@@ -131,8 +146,7 @@ impl Stage {
         for prop in &self.props {
             let mapped = match &namespace {
                 Some(namespace) if self.other_users && prop.otherwise != Otherwise::Unmapped => {
-                    let why = format!("let {} belong to the container's users", prop.what);
-                    sys::mount_setattr_idmap(&why, prop.tree.as_fd(), namespace.as_fd())
+                    prop.map_owners(namespace)
                 }
                 _ => Ok(()),
             };
@@ -164,6 +178,15 @@ fn is_unable(error: &Error) -> bool {
 }
 
 impl Prop {
+    fn map_owners(&self, users: &File) -> Result<()> {
+        let why = format!("let {} belong to the container's users", self.what);
+        if self.is_layer && !overlay_takes_mapped_layers() {
+            // The kernel would map it, and overlayfs refuse it a moment later.
+            return Err(Error::call(why, "mount_setattr(MOUNT_ATTR_IDMAP)", Errno::EINVAL));
+        }
+        sys::mount_setattr_idmap(&why, self.tree.as_fd(), users.as_fd())
+    }
+
     fn put_down(&self) -> Result<()> {
         let place = nix::fcntl::open(&self.place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| Error::call(STEP, format!("open({:?}, O_PATH)", self.place), errno))?;
@@ -172,6 +195,41 @@ impl Prop {
     }
 }
 
+/// Since Linux 5.19.
+fn overlay_takes_mapped_layers() -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    is_since(&release.unwrap_or_default(), (5, 19))
+}
+
+/// Is the kernel with this release as new as that? One that cannot be read is.
+fn is_since(release: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
+        _ => true,
+    }
+}
+
 fn make_directory(path: &Path) -> Result<()> {
     DirBuilder::new().mode(0o755).create(path).map_err(|error| Error::io(STEP, path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        for (release, is) in [
+            ("5.12.0", false),
+            ("5.18.19-generic", false),
+            ("5.19-rc1", true),
+            ("6.1.0-40-amd64", true),
+            ("10.0", true),
+            ("", true),
+            ("odd", true),
+        ] {
+            assert_eq!(is_since(release, (5, 19)), is, "{release}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub const ATTACK: Attack = Attack {
     title: "max, written over its own --pids-limit 20",
     won: "lifted its own limit, and had 60 processes",
     harmless: "",
-    end: End::Later(8),
+    end: End::Chapter(8),
     because: "in a user namespace the container's root is not the machine's, whose cgroup it is",
     prepare,
     attack,

@@ -30,7 +30,7 @@ pub const ATTACK: Attack = Attack {
     title: "a device node of its own making, as for the disk under the rootfs",
     won: "made a device node and opened it",
     harmless: "",
-    end: End::Later(8),
+    end: End::Chapter(8),
     because: "in a user namespace nobody can make a device node",
     prepare: arena::nothing,
     attack,

@@ -4,9 +4,9 @@
 //! and CAP_SYS_ADMIN over the mount namespace is the right to change flags: `mount -o remount,rw,bind /mnt`.
 //! The host's directory is then as writable as its permissions allow.
 //!
-//! Chapter 9 stops it, by taking the right away. In chapter 8 a flag set before the user namespace is entered
-//! is locked there, and one that the runtime sets inside, as it does for an ordinary user today, is not: that
-//! is why this one works as a user too.
+//! Chapter 8 stops it: the runtime sets the flag before the container takes its copy of the mounts, and the copy goes to a
+//! less privileged user namespace, where such flags are locked (mount_namespaces(7)). Up to chapter 7 an ordinary
+//! user's runtime sets it inside, where nothing is locked: that is why this one works as a user, too.
 
 use nix::mount::{MsFlags, mount};
 
@@ -20,8 +20,8 @@ pub const ATTACK: Attack = Attack {
     title: "mount -o remount,rw,bind on a read-only volume",
     won: "wrote to a host directory that it was only to read",
     harmless: "",
-    end: End::Later(9),
-    because: "without CAP_SYS_ADMIN a mount's flags can't be changed",
+    end: End::Chapter(8),
+    because: "the flags of mounts that come from a more privileged user namespace are locked",
     prepare,
     attack,
     judge: |arena: &mut Arena, _| arena.read("volume/changed") == "changed",

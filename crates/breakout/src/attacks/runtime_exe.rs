@@ -28,7 +28,7 @@ pub const ATTACK: Attack = Attack {
     title: "the runtime's own program, through /proc/PID/exe (CVE-2019-5736)",
     won: "changed the runtime's program on the host",
     harmless: "",
-    end: End::Later(8),
+    end: End::Chapter(8),
     because: "in a user namespace the container's root may not look into init, and does not own the program",
     prepare: arena::nothing,
     attack,

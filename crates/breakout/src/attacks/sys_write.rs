@@ -31,7 +31,7 @@ pub const ATTACK: Attack = Attack {
     title: "a knob in /sys, after mount -o remount,rw",
     won: "held a knob of the machine's kernel open for writing",
     harmless: "",
-    end: End::Later(8),
+    end: End::Chapter(8),
     because: "in a user namespace the container's root is not the machine's, whose files they are",
     prepare: arena::nothing,
     attack,

@@ -24,7 +24,7 @@ pub const ATTACK: Attack = Attack {
     title: "a setting in /proc/sys that is the whole machine's",
     won: "held the machine's core_pattern open for writing",
     harmless: "",
-    end: End::Later(8),
+    end: End::Chapter(8),
     because: "in a user namespace the container's root is not the machine's, whose file it is",
     prepare: arena::nothing,
     attack,

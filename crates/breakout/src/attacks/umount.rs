@@ -22,7 +22,7 @@ pub const ATTACK: Attack = Attack {
     title: "umount2(2) of a cover, to see what lies under it",
     won: "read a file that the host had covered",
     harmless: "",
-    end: End::Later(8),
+    end: End::Chapter(8),
     because: "in a user namespace the mounts that come from outside are locked together",
     prepare,
     attack,
