@@ -47,7 +47,7 @@ fn run(args: &Args) -> Result<Status> {
     let mut host = Host::enter_with_users()?;
     let rootfs = Rootfs::find(args.common.rootfs.as_deref())?;
     let users = Users::new(args.identity.userns)?;
-    let mut stage = Stage::new(&users)?;
+    let mut stage = Stage::new(&host, &users)?;
     let overlay = Overlay::new(&mut host, rootfs.path(), args.mounts.upper.as_deref())?;
     let overlay = overlay.on_stage(&mut stage)?;
     let volumes = args.mounts.volumes(&mut stage)?;

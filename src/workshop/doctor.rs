@@ -135,6 +135,8 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("own-users", "users of its own, in a user namespace", own_users),
     Feature::new("subordinate-users", "a range of users for ordinary users", subordinate_users).optional(),
     Feature::new("idmap", "id-mapped mounts, for the rootfs", idmap).optional(),
+    Feature::new("idmap-tmpfs", "id-mapped mounts of memory, for the exercises", idmap_tmpfs).optional(),
+    Feature::new("many-users", "users to give away, for the exercises", many_users).optional(),
     Feature::new("pidfd", "pidfd", pidfd).optional(),
     Feature::new("seccomp", "seccomp filters", seccomp).optional(),
     Feature::new("lab", "the lab", the_lab).optional(),
@@ -836,20 +838,39 @@ fn idmap() -> Result<String> {
         return Ok("not needed: who starts a container owns what its root owns".to_string());
     }
     let rootfs = Rootfs::find(None)?;
+    map_owners(rootfs.path()).remedy(&format!(
+        "the filesystem of {} can't: its files are copied at each start; keep the workbook on ext4, xfs or btrfs",
+        rootfs.path().display()
+    ))
+}
+
+fn idmap_tmpfs() -> Result<String> {
+    many_users()?;
+    in_own_mounts()?;
+    map_owners(scratch()?).remedy("this kernel is too old for it: Linux 6.3 or newer is needed")
+}
+
+/// Makes a user namespace, and has it see a directory's files as its own.
+fn map_owners(directory: &Path) -> Result<String> {
     let users = Users::new(user::Mode::Private)?;
     let mut child = process::spawn(users.namespace(), |parent| {
         parent.until_released()?;
         process::exec(Process::new(&["/bin/sh", "-c", "exit 0"].map(OsString::from)))
     })?;
     let namespace = users.write_maps(&mut child)?;
-    let tree = sys::open_tree("pick up the rootfs", AT_FDCWD, rootfs.path(), false)?;
+    let tree = sys::open_tree("pick up a directory", AT_FDCWD, directory, false)?;
     if let Some(namespace) = &namespace {
-        let path = rootfs.path().display();
-        sys::mount_setattr_idmap("map the owners of its files", tree.as_fd(), namespace.as_fd()).remedy(&format!(
-            "the filesystem of {path} can't: its files are copied at each start; keep the workbook on ext4, xfs or btrfs"
-        ))?;
+        sys::mount_setattr_idmap("map the owners of its files", tree.as_fd(), namespace.as_fd())?;
     }
     found()
+}
+
+fn many_users() -> Result<String> {
+    if geteuid().is_root() && user::in_first_user_namespace()? {
+        return Ok("all of this machine's".to_string());
+    }
+    Err(Error::new("give users away", "only the machine's root has more than its own")
+        .remedy("run it as root (sudo)"))
 }
 
 fn pidfd() -> Result<String> {

@@ -15,13 +15,14 @@ use crate::support::sweep::{OWN_USERS, since};
 use crate::support::{ANOTHER_USER, BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary};
 
 pub fn cases() -> Vec<Case> {
-    const IDMAP: &[&str] = &[ROOT_ITSELF, "idmap"];
+    const IDMAP: &[&str] = &[ROOT_ITSELF, "idmap-tmpfs"];
+    const OWN: &[&str] = &[ROOT_ITSELF];
     const SUBORDINATE: &[&str] = &[ANOTHER_USER, ROOT_ITSELF, "program-newuidmap", "program-newgidmap"];
     vec![
-        Case::new("root_is_nobody_outside", ROOT, root_is_nobody_outside).needs(IDMAP),
-        Case::new("no_two_containers_share_a_user", ROOT, no_two_containers_share_a_user).needs(IDMAP),
-        Case::new("range_of_the_dead_is_free_again", ROOT, range_of_the_dead_is_free_again).needs(IDMAP),
-        Case::new("ranges_come_from_subuid", ROOT, ranges_come_from_subuid).needs(IDMAP),
+        Case::new("root_is_nobody_outside", ROOT, root_is_nobody_outside).needs(OWN),
+        Case::new("no_two_containers_share_a_user", ROOT, no_two_containers_share_a_user).needs(OWN),
+        Case::new("range_of_the_dead_is_free_again", ROOT, range_of_the_dead_is_free_again).needs(OWN),
+        Case::new("ranges_come_from_subuid", ROOT, ranges_come_from_subuid).needs(OWN),
         Case::new("rootfs_keeps_its_owners", ROOT, rootfs_keeps_its_owners).needs(IDMAP),
         Case::new("upper_belongs_to_whoever_started_it", ROOT, upper_belongs_to_whoever_started_it)
             .needs(IDMAP),
@@ -29,7 +30,7 @@ pub fn cases() -> Vec<Case> {
             .needs(IDMAP),
         Case::new("volume_with_mapped_owners", ROOT, volume_with_mapped_owners).needs(IDMAP),
         Case::new("volume_without_mapped_owners", ROOT, volume_without_mapped_owners).needs(IDMAP),
-        Case::new("set_user_id_is_not_planted", ROOT, set_user_id_is_not_planted).needs(IDMAP),
+        Case::new("set_user_id_is_not_planted", ROOT, set_user_id_is_not_planted).needs(OWN),
         Case::new("volume_of_the_starters_own", USER, volume_of_the_starters_own),
         Case::new("mounts_from_outside_are_locked", BOTH, mounts_from_outside_are_locked),
         Case::new("set_user_id_works_inside", ROOT, set_user_id_works_inside).needs(IDMAP),
@@ -38,7 +39,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("hostile_passwd", BOTH, hostile_passwd),
         Case::new("user_out_of_range", BOTH, user_out_of_range),
         Case::new("host_users", BOTH, host_users),
-        Case::new("dies_with_the_runtime_as_another_user", ROOT, dies_with_the_runtime).needs(IDMAP),
+        Case::new("dies_with_the_runtime_as_another_user", ROOT, dies_with_the_runtime).needs(OWN),
         Case::new("keys_are_left_behind", ROOT, keys_are_left_behind),
         Case::new("range_of_an_ordinary_user", USER, range_of_an_ordinary_user).needs(SUBORDINATE),
         Case::new("range_that_newuidmap_refuses", USER, range_that_newuidmap_refuses).needs(SUBORDINATE),

@@ -105,6 +105,15 @@ const SOURCES: &[(u8, &[&str])] = &[
     (5, &["src/container/net/network.rs", "src/container/net/netlink.rs", "src/container/net/nat.rs"]),
     (6, &["src/container/cgroup/v1.rs", "src/container/cgroup/v2.rs", "src/container/cgroup/limits.rs"]),
     (7, &["src/container/init.rs"]),
+    (
+        8,
+        &[
+            "src/container/user/maps.rs",
+            "src/container/user/range.rs",
+            "src/container/user/names.rs",
+            "src/container/user/subordinate.rs",
+        ],
+    ),
 ];
 
 /// Writes the students' edition into an empty or new directory: no answers, no mutants, no tests; and the

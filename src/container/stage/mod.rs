@@ -21,9 +21,9 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::mount::make_private;
 use super::state::directory::state_directory;
+use super::state::ledger::Ledger;
 use super::sys::{self, CloneFlags, MsFlags};
 use super::user::maps::Users;
-use super::user::namespace::in_first_user_namespace;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
 
@@ -60,7 +60,7 @@ struct Prop {
 impl Stage {
     // ANCHOR: stage-new
     /// The runtime's half, before the child is made: a mount namespace of its own, and in it an empty stage.
-    pub fn new(users: &Users) -> Result<Stage> {
+    pub fn new(ledger: &Ledger, users: &Users) -> Result<Stage> {
         let state = state_directory()?;
         let directory = state.join("stage");
         match DirBuilder::new().mode(0o755).create(&directory) {
@@ -74,7 +74,7 @@ impl Stage {
             fs::set_permissions(state, Permissions::from_mode(0o711))
                 .map_err(|error| Error::io(STEP, state, &error))?;
         }
-        if in_first_user_namespace()? {
+        if !ledger.ordinary_user() {
             // An ordinary user's runtime has one since it entered its user namespace.
             sys::unshare("have a mount namespace to lay things out in", CloneFlags::CLONE_NEWNS)?;
         }
@@ -93,6 +93,13 @@ impl Stage {
         self.directory.join("scratch")
     }
 
+    /// Makes a directory on the stage, for something to be mounted on.
+    pub fn place(&self, name: &str) -> Result<PathBuf> {
+        let place = self.directory.join(name);
+        make_directory(&place)?;
+        Ok(place)
+    }
+
     /// Are the container's users others than those whom the files on disk belong to?
     pub fn has_other_users(&self) -> bool {
         self.other_users
@@ -102,8 +109,7 @@ impl Stage {
     /// Picks up the directory `source`, without what is mounted below it. Returns where it will be.
     pub fn take(&mut self, name: &str, what: &str, source: &Path, otherwise: Otherwise) -> Result<PathBuf> {
         let tree = sys::open_tree(&format!("pick up {what}"), AT_FDCWD, source, false)?;
-        let place = self.directory.join(name);
-        make_directory(&place)?;
+        let place = self.place(name)?;
         let what = what.to_string();
         self.props.push(Prop {
             what,

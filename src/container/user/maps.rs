@@ -33,8 +33,9 @@ pub struct Users {
     /// The same for groups.
     pub gids: Map,
     mode: Mode,
+    differ: bool,
     /// Its alone, as long as this lives.
-    range: Option<Range>,
+    _range: Option<Range>,
 }
 
 impl Users {
@@ -47,7 +48,8 @@ impl Users {
     /// rootless Docker and Podman.
     pub fn new(mode: Mode) -> Result<Users> {
         let here = (Map::read("/proc/self/uid_map")?, Map::read("/proc/self/gid_map")?);
-        let one_to_one = Users { uids: here.0.one_to_one(), gids: here.1.one_to_one(), mode, range: None };
+        let one_to_one =
+            Users { uids: here.0.one_to_one(), gids: here.1.one_to_one(), mode, differ: false, _range: None };
         if mode == Mode::Host {
             return Ok(one_to_one);
         }
@@ -59,9 +61,14 @@ impl Users {
             return Ok(one_to_one);
         }
         let range = Range::take()?;
-        Ok(Users { uids: range.uids(), gids: range.gids(), mode, range: Some(range) })
+        Ok(Users { uids: range.uids(), gids: range.gids(), mode, differ: true, _range: Some(range) })
     }
     // ANCHOR_END: users-new
+
+    /// These users and these groups, which somebody else has chosen.
+    pub fn mapped(uids: Map, gids: Map) -> Users {
+        Users { uids, gids, mode: Mode::Private, differ: true, _range: None }
+    }
 
     /// The namespace that the child is made in.
     pub fn namespace(&self) -> CloneFlags {
@@ -73,7 +80,7 @@ impl Users {
 
     /// Are they others than the users who own the files outside?
     pub fn differ(&self) -> bool {
-        self.range.is_some()
+        self.differ
     }
 
     // ANCHOR: write-maps

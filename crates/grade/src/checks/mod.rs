@@ -9,6 +9,7 @@ mod chapter04;
 mod chapter05;
 mod chapter06;
 mod chapter07;
+mod chapter08;
 
 /// The checks of a chapter, in the order of its tasks.
 pub fn of(chapter: u8) -> &'static [Check] {
@@ -20,6 +21,7 @@ pub fn of(chapter: u8) -> &'static [Check] {
         5 => chapter05::CHECKS,
         6 => chapter06::CHECKS,
         7 => chapter07::CHECKS,
+        8 => chapter08::CHECKS,
         _ => &[],
     }
 }
