@@ -32,6 +32,8 @@ mod network;
 mod rootfs;
 #[path = "chapters/status.rs"]
 mod status;
+#[path = "chapters/uplink.rs"]
+mod uplink;
 #[path = "chapters/users.rs"]
 mod users;
 
@@ -48,6 +50,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(cgroups_v2::cases());
     cases.extend(ending::cases());
     cases.extend(users::cases());
+    cases.extend(uplink::cases());
     cases.extend(errors::cases());
     cases.extend(explain::cases());
     cases.extend(leftovers::cases());

@@ -52,7 +52,7 @@ fn run(args: &Args) -> Result<Status> {
     let overlay = overlay.on_stage(&mut stage)?;
     let volumes = args.mounts.volumes(&mut stage)?;
     let hostname = args.names.hostname()?;
-    let network = Network::new(&mut host, args.networks.network)?;
+    let network = Network::with_uplink(&mut host, args.networks.network)?;
     let cgroup = Cgroup::new(&mut host, &args.resources.limits())?;
 
     let namespaces = CloneFlags::CLONE_NEWPID

@@ -32,7 +32,7 @@ pub mod uts;
 
 // Chapter 5
 pub mod net;
-pub use net::{address, nat, netlink, network};
+pub use net::{address, nat, netlink, network, uplink};
 
 // Chapter 6
 pub mod cgroup;

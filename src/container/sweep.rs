@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::net::network;
+use super::net::{network, uplink};
 use super::state::claim::Claim;
 use super::state::directory::lock;
 use super::state::ledger::{self, Ledger, Leftover};
@@ -100,6 +100,7 @@ fn sweep_pages(_: &Claim, pages: Vec<PathBuf>) -> Result<Swept> {
     }
     if somebody_died {
         range::sweep()?;
+        uplink::sweep()?;
     }
     if network::sweep(somebody_died)? {
         swept.undone.push("the bridge".to_string());

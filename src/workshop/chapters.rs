@@ -86,7 +86,7 @@ pub const CHAPTERS: &[Chapter] = &[
         adds: "user namespace: root that is not root",
         options: &["--userns", "--user", "--group-add"],
         needs: &["own-users"],
-        alone_needs: &["subordinate-users", "idmap"],
+        alone_needs: &["subordinate-users", "idmap", "uplink"],
     },
 ];
 

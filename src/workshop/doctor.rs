@@ -43,7 +43,7 @@ use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::user::map::Map;
 use crate::container::user::subordinate::Subordinate;
 use crate::container::user::{self, Users};
-use crate::container::{mount, mountinfo, nat, root};
+use crate::container::{mount, mountinfo, nat, root, uplink};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// Who can't go without a feature.
@@ -135,6 +135,8 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("own-users", "users of its own, in a user namespace", own_users),
     Feature::new("subordinate-users", "a range of users for ordinary users", subordinate_users).optional(),
     Feature::new("idmap", "id-mapped mounts, for the rootfs", idmap).optional(),
+    Feature::new("uplink", "an ordinary user's way to the world", uplink).optional(),
+    Feature::new("tun", "tun devices", tun).optional(),
     Feature::new("idmap-tmpfs", "id-mapped mounts of memory, for the exercises", idmap_tmpfs).optional(),
     Feature::new("many-users", "users to give away, for the exercises", many_users).optional(),
     Feature::new("pidfd", "pidfd", pidfd).optional(),
@@ -842,6 +844,19 @@ fn idmap() -> Result<String> {
         "the filesystem of {} can't: its files are copied at each start; keep the workbook on ext4, xfs or btrfs",
         rootfs.path().display()
     ))
+}
+
+fn uplink() -> Result<String> {
+    let program = uplink::program()?;
+    Ok(format!("by {program}{}", if geteuid().is_root() { " (root needs none)" } else { "" }))
+}
+
+fn tun() -> Result<String> {
+    File::options().read(true).write(true).open("/dev/net/tun").map(drop).map_err(|error| {
+        Error::io("open a tun device", "/dev/net/tun", &error)
+            .remedy("sudo modprobe tun; sudo chmod 666 /dev/net/tun")
+    })?;
+    found()
 }
 
 fn idmap_tmpfs() -> Result<String> {

@@ -4,3 +4,4 @@ pub mod address;
 pub mod nat;
 pub mod netlink;
 pub mod network;
+pub mod uplink;

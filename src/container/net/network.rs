@@ -20,8 +20,8 @@
 //! **An ordinary user** cannot make a link in the host's network, but in a network namespace of its own:
 //! the hub. The user's first runtime makes one and moves into it, and the bridge lives there; the next
 //! ones join it. The user's containers reach each other and the hub. They do not reach the host, nor
-//! the world beyond: no link leads there, and only root could make one. (Rootless Podman and Docker run
-//! a TCP/IP stack as an ordinary program for that: pasta, slirp4netns.) Nor can they share a hub when
+//! the world beyond: no link leads there, and only root could make one. (Chapter 8 has a program do it: see
+//! [`uplink`].) Nor can they share a hub when
 //! their runtimes started at the very same moment, and each made a user namespace of its own: then there
 //! are two hubs, which know nothing of each other.
 //!
@@ -42,13 +42,14 @@ use serde::{Deserialize, Serialize};
 use super::address::{self, Lease, Subnet};
 use super::nat;
 use super::netlink::{Link, Message, Netlink, Route};
+use super::uplink::{self, Guardian, Uplink};
 use crate::container::process::Child;
 use crate::container::root::NewRoot;
 use crate::container::state::claim::Claim;
 use crate::container::state::directory::{list, lock, state_directory};
 use crate::container::state::ledger::{self, Ledger};
 use crate::container::sys::{self, CloneFlags};
-use crate::container::user::namespace::same_namespace;
+use crate::container::user::namespace::{in_first_user_namespace, same_namespace};
 use crate::container::uts;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -82,17 +83,33 @@ struct Port {
     note: Note,
     cable: String,
     plugged_in: Cell<bool>,
+    uplink: Option<Uplink>,
 }
 
 impl Network {
     /// The runtime's half, before the child is made: the bridge is there, and an address on it reserved.
     pub fn new(ledger: &mut Ledger, mode: Mode) -> Result<Network> {
+        Network::reserve(ledger, mode, false)
+    }
+
+    /// Chapter 8: does what [`Network::new`] does; and an ordinary user's containers have a way to the world, if this machine
+    /// has a program for that.
+    pub fn with_uplink(ledger: &mut Ledger, mode: Mode) -> Result<Network> {
+        Network::reserve(ledger, mode, true)
+    }
+
+    fn reserve(ledger: &mut Ledger, mode: Mode, uplink: bool) -> Result<Network> {
         let port = match mode {
-            Mode::Bridge => Some(Port::reserve(ledger.ordinary_user())?),
+            Mode::Bridge => Some(Port::reserve(ledger.ordinary_user(), uplink)?),
             Mode::Host | Mode::None => None,
         };
+        let uplink = port.as_ref().and_then(|port| port.uplink.as_ref());
         let reaches_nobody = mode == Mode::Bridge && ledger.ordinary_user();
-        Ok(Network { mode, resolver: resolver(mode, reaches_nobody), port })
+        let resolver = match uplink {
+            Some(uplink) => resolver_of(uplink),
+            None => resolver(mode, reaches_nobody),
+        };
+        Ok(Network { mode, resolver, port })
     }
 
     // ANCHOR: network-namespace
@@ -173,22 +190,25 @@ impl Drop for Network {
 
 impl Port {
     // ANCHOR: reserve-port
-    fn reserve(ordinary_user: bool) -> Result<Port> {
+    fn reserve(ordinary_user: bool, wants_uplink: bool) -> Result<Port> {
         let lock = lock("network")?;
-        if ordinary_user {
-            enter_hub(&lock)?;
-        }
+        let uplink = if ordinary_user { enter_hub(&lock, wants_uplink)? } else { None };
         let netlink = Netlink::open("ask the kernel for changes to links, addresses and routes")?;
         let note = Note::about_this_network(&lock)?;
         let reserved = (|| {
-            let (bridge, subnet) = find_or_make_bridge(&netlink, &note, ordinary_user, &lock)?;
+            let no_way_out = ordinary_user && uplink.is_none();
+            let (bridge, subnet) = find_or_make_bridge(&netlink, &note, no_way_out, &lock)?;
+            if uplink.is_some() && !note.read().nat {
+                // The bridge is older than the way out.
+                offer_nat(subnet, &note)?;
+            }
             Ok((bridge, subnet, Lease::take(subnet, &lock)?, random_name()?))
         })();
         match reserved {
             Ok((bridge, subnet, lease, cable)) => {
                 note.share()?;
                 let plugged_in = Cell::new(false);
-                Ok(Port { netlink, bridge, subnet, lease, note, cable, plugged_in })
+                Ok(Port { netlink, bridge, subnet, lease, note, cable, plugged_in, uplink })
             }
             Err(error) => {
                 let _ = note.leave(&netlink, &lock);
@@ -223,7 +243,7 @@ impl Port {
 fn find_or_make_bridge(
     netlink: &Netlink,
     note: &Note,
-    ordinary_user: bool,
+    no_way_out: bool,
     lock: &Claim,
 ) -> Result<(Link, Subnet)> {
     if note.found && note.alone() {
@@ -234,7 +254,7 @@ fn find_or_make_bridge(
     }
     match find_bridge(netlink)? {
         Found::Ours(bridge, subnet) => Ok((bridge, subnet)),
-        Found::Nothing => make_bridge(netlink, note, ordinary_user),
+        Found::Nothing => make_bridge(netlink, note, no_way_out),
         Found::Foreign => Err(Error::new(
             "make the bridge",
             format!("there is a link called {BRIDGE} already, and it is not one of ours"),
@@ -263,7 +283,7 @@ fn find_bridge(netlink: &Netlink) -> Result<Found> {
 }
 
 // ANCHOR: make-bridge
-fn make_bridge(netlink: &Netlink, note: &Note, ordinary_user: bool) -> Result<(Link, Subnet)> {
+fn make_bridge(netlink: &Netlink, note: &Note, no_way_out: bool) -> Result<(Link, Subnet)> {
     const WHY: &str = "make the bridge that all containers share";
     let routes = netlink.routes("see which subnets are taken, and where the world is")?;
     let mut taken = netlink.addresses("see which subnets are taken")?;
@@ -283,23 +303,30 @@ fn make_bridge(netlink: &Netlink, note: &Note, ordinary_user: bool) -> Result<(L
     let why = "give the bridge an address, the containers' gateway, and switch it on";
     netlink.send(why, &[gateway, Message::up(BRIDGE).mtu(mtu)])?;
 
-    match (upstream, nat::program()) {
-        _ if ordinary_user => {
+    match upstream {
+        _ if no_way_out => {
             explain::remark("no NAT: from an ordinary user's network no link leads to the world")
         }
-        (None, _) => explain::remark("no NAT: this host has no link to the world"),
-        (_, None) => explain::remark("no NAT: the program nft is missing (apt install nftables)"),
-        (Some(_), Some(nft)) => {
-            if let Err(error) = set_up_nat(&nft, subnet, note) {
-                explain::remark(&format!("no NAT ({}), but everything else works", error.reason()));
-                let _ = take_back(&note.read());
-                note.write(&Changes::default())?;
-            }
-        }
+        None => explain::remark("no NAT: this host has no link to the world"),
+        Some(_) => offer_nat(subnet, note)?,
     }
     Ok((Link { mtu, ..bridge }, subnet))
 }
 // ANCHOR_END: make-bridge
+
+/// Sets NAT up, if it can be had. Without it, containers still reach each other.
+fn offer_nat(subnet: Subnet, note: &Note) -> Result<()> {
+    let Some(nft) = nat::program() else {
+        explain::remark("no NAT: the program nft is missing (apt install nftables)");
+        return Ok(());
+    };
+    if let Err(error) = set_up_nat(&nft, subnet, note) {
+        explain::remark(&format!("no NAT ({}), but everything else works", error.reason()));
+        let _ = take_back(&note.read());
+        note.write(&Changes::default())?;
+    }
+    Ok(())
+}
 
 /// The link by which this host reaches the world: its default route's, or else any other machine's.
 fn upstream(netlink: &Netlink, routes: &[Route]) -> Result<Option<Link>> {
@@ -503,7 +530,7 @@ pub fn sweep(somebody_died: bool) -> Result<bool> {
             // Another network namespace, and most likely gone with its last process: an ordinary user's
             // hub. There is something to keep the note for only if a setting waits to be put back.
             let changes = note.read();
-            if changes.nat { continue } else { Ok(false) }
+            if changes.nat && in_first_user_namespace()? { continue } else { Ok(false) }
         };
         if let Ok(there_was_one) = cleared {
             swept |= there_was_one;
@@ -515,22 +542,44 @@ pub fn sweep(somebody_died: bool) -> Result<bool> {
 }
 
 // ANCHOR: enter-hub
-/// Moves this runtime into the network namespace that this user's containers share, or into a new one.
-fn enter_hub(_: &Claim) -> Result<()> {
+/// Moves this runtime into the network namespace that this user's containers share, or into a new one. With a way to the
+/// world, if that is wanted and can be had.
+fn enter_hub(_: &Claim, wants_uplink: bool) -> Result<Option<Uplink>> {
     for pid in ledger::living()? {
         let open = |kind| File::open(format!("/proc/{pid}/ns/{kind}"));
         let (Ok(user), Ok(network)) = (open("user"), open("net")) else { continue };
         // There is a note about each hub, and none about the host's own network.
         let is_hub = same_namespace(&user, "user") && note_path(&network)?.exists();
         let why = "join the hub, the network that this user's other containers are in";
-        if is_hub && sys::setns(why, &network, CloneFlags::CLONE_NEWNET).is_ok() {
-            return Ok(());
+        if !is_hub {
+            continue;
+        }
+        let uplink = if wants_uplink { Uplink::of(&network)? } else { None };
+        // Once we are in the hub, nobody of ours is outside.
+        let guardian = if wants_uplink && uplink.is_none() { hire_guardian()? } else { None };
+        if sys::setns(why, &network, CloneFlags::CLONE_NEWNET).is_ok() {
+            return match guardian {
+                Some(guardian) => guardian.start(&network),
+                None => Ok(uplink),
+            };
         }
     }
+    let guardian = if wants_uplink { hire_guardian()? } else { None };
     let why = "have a network in which an ordinary user may make a bridge: the hub";
     sys::unshare(why, CloneFlags::CLONE_NEWNET)?;
     Netlink::open("ask the kernel for changes to the hub")?
-        .send("switch on the hub's loopback device", &[Message::up("lo")])
+        .send("switch on the hub's loopback device", &[Message::up("lo")])?;
+    guardian.map_or(Ok(None), |guardian| guardian.start(&own_namespace()?))
+}
+
+fn hire_guardian() -> Result<Option<Guardian>> {
+    match uplink::program() {
+        Ok(program) => Guardian::hire(program).map(Some),
+        Err(error) => {
+            explain::remark(&format!("no way to the world for an ordinary user: {}", error.reason()));
+            Ok(None)
+        }
+    }
 }
 // ANCHOR_END: enter-hub
 
@@ -560,6 +609,21 @@ fn resolver(mode: Mode, reaches_nobody: bool) -> String {
         _ if asks_resolved(&hosts) => servers_within_reach(&read(BEHIND_RESOLVED), not_loopback),
         _ => servers_within_reach(&hosts, not_loopback),
     }
+}
+
+/// The host's file, with the server of the uplink in place of the host's own; if those are none, there is nobody to ask.
+fn resolver_of(uplink: &Uplink) -> String {
+    let hosts =
+        fs::read(RESOLV_CONF).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+    behind_uplink(&hosts, uplink.resolver)
+}
+
+fn behind_uplink(hosts: &str, resolver: Ipv4Addr) -> String {
+    if nameservers(hosts).next().is_none() {
+        return servers_within_reach(hosts, |_| false);
+    }
+    let rest = hosts.lines().filter(|line| nameserver(line).is_none()).flat_map(|line| [line, "\n"]);
+    rest.collect::<String>() + &format!("nameserver {resolver}\n")
 }
 
 /// 127.0.0.53 is systemd-resolved on this host: in the container's network nobody is there.
@@ -607,6 +671,14 @@ mod tests {
         let inside = "# by hand\nsearch example.org\nnameserver 192.0.2.53\n\
                       nameserver\t198.51.100.1 # second\noptions ndots:2\n";
         assert_eq!(servers_within_reach(hosts, not_loopback), inside);
+    }
+
+    #[test]
+    fn an_uplink_is_asked_in_place_of_the_hosts_servers() {
+        let inside = |hosts| behind_uplink(hosts, Ipv4Addr::new(169, 254, 1, 1));
+        let hosts = "search example.org\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions ndots:2";
+        assert_eq!(inside(hosts), "search example.org\noptions ndots:2\nnameserver 169.254.1.1\n");
+        assert!(inside("search example.org\n").contains("# None of the host"));
     }
 
     #[test]
