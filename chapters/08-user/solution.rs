@@ -167,7 +167,7 @@ fn a_range_of_its_own(start: u32, ranges: u32, claims: &Path) -> Result<(u32, Cl
     // end of answer 8.2
 }
 
-/// Task 8.3 (4 points, three stars, 25 minutes): a mount that translates owners.
+/// Task 8.3 (4 points, three stars, 20 minutes): a mount that translates owners.
 ///
 /// Make the directory `source` appear at `place`, so that whoever looks at it there sees each file belong to the user
 /// whom `users`, an open user namespace, has under the number that the file has on disk: what belongs to 0 on disk belongs to the

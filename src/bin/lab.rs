@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         explain::enable();
     }
     cli::exit_with(lab::run(&Options {
+        whole_machine: false,
         command: args.command,
         working_directory: PathBuf::from("."),
         cgroups: args.cgroups,

@@ -920,6 +920,7 @@ fn the_lab() -> Result<String> {
     let crate_directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let here = if crate_directory.is_dir() { crate_directory } else { PathBuf::from(".") };
     let status = lab::run(&lab::Options {
+        whole_machine: false,
         command: vec!["true".into()],
         working_directory: here,
         cgroups: lab::Layout::Host,

@@ -612,7 +612,7 @@ fn oneself_alone(who: Who) {
 /// The container's root may make cgroups below its own, and not touch its own limits.
 fn v2_cgroup_is_delegated(who: Who) {
     for number in since(OWN_USERS) {
-        let script = "mount -t cgroup2 cgroup2 /mnt && cd /mnt && mkdir leaf && echo 0 > leaf/cgroup.procs && \
+        let script = "mount -t cgroup2 cgroup2 /mnt && cd /mnt && mkdir leaf && for p in $(cat cgroup.procs); do echo $p > leaf/cgroup.procs; done; \
                       echo +pids > cgroup.subtree_control && mkdir below && echo 5 > below/pids.max && cat below/pids.max; \
                       echo max > pids.max; cat pids.max";
         let ended = sh(number, who, &quick(&["--pids-limit", "50"]), script);

@@ -35,8 +35,6 @@ pub const PLACE: &str = "/tmp/arena";
 const NOBODY: u32 = 65534;
 /// What the key is called that [`Arena::give_key`] gives to whoever starts the container.
 pub const KEY: &CStr = c"cooperage-canary";
-/// A word on the kernel's command line: this machine is thrown away after the tests.
-const THROW_AWAY: &str = "cooperage.throw_away";
 /// The descriptor that [`Arena::leak`] leaves open.
 const LEAKED: i32 = 20;
 const STEP: &str = "make an arena for the attack";
@@ -238,8 +236,7 @@ impl Arena {
 
     /// For what would harm a machine that somebody needs: there is nothing to attack but in the virtual machine.
     pub fn in_a_throw_away_machine(arena: &mut Arena) -> Result<()> {
-        let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        if !line.split_whitespace().any(|word| word == THROW_AWAY) {
+        if !cooperage::workshop::lab::is_thrown_away() {
             arena.nothing_to_attack("it is tried in the virtual machine only, where it can do no harm");
         }
         Ok(())

@@ -180,7 +180,6 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    // ANCHOR: uplink-hire
     /// Makes one. It is born by a child that ends immediately: so it is nobody's child, and nobody waits for it.
     pub fn hire(program: Program) -> Result<Guardian> {
         let pipe = || {
@@ -207,7 +206,6 @@ impl Guardian {
             }
         }
     }
-    // ANCHOR_END: uplink-hire
 
     /// This runtime is in the hub now: the guardian starts the program. `None` if it does not work.
     pub fn start(mut self, hub: &File) -> Result<Option<Uplink>> {

@@ -22,6 +22,7 @@ use crate::workshop::cli;
 
 const LAB: &str = "@lab";
 const JOB: &str = "@job";
+const WHOLE_MACHINE: &str = "@whole-machine";
 
 /// How much of what the work prints is kept, of stdout and of stderr.
 const OUTPUT: u64 = 4 * 1024 * 1024;
@@ -39,15 +40,19 @@ pub fn is_started_again() -> bool {
 pub fn take_over(work: impl FnOnce(&str) -> ExitCode) -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next()?.to_str()? {
-        LAB => Some(be_lab(arguments.next().as_deref())),
+        LAB => Some(be_lab(arguments)),
         JOB => Some(be_at_work(work)),
         _ => None,
     }
 }
 
-fn be_lab(layout: Option<&OsStr>) -> ExitCode {
-    let layout = layout.and_then(OsStr::to_str).and_then(|name| Layout::from_str(name, false).ok());
+fn be_lab(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let layout = arguments.next();
+    let layout =
+        layout.as_deref().and_then(OsStr::to_str).and_then(|name| Layout::from_str(name, false).ok());
+    let whole_machine = arguments.next().is_some_and(|word| word == WHOLE_MACHINE) && super::is_thrown_away();
     cli::exit_with(super::run(&Options {
+        whole_machine,
         // By its link, because the lab may have another /tmp where its file is.
         command: vec!["/proc/self/exe".into(), JOB.into()],
         working_directory: PathBuf::from("."),
@@ -114,9 +119,20 @@ pub enum Ending {
 impl Harness<'_> {
     /// Has the job done, and waits for it. Nothing of the lab is left then.
     pub fn run(&self, job: &str) -> std::io::Result<Done> {
+        self.run_as(job, None)
+    }
+
+    /// As [`Harness::run`]; where the machine is one that is thrown away, root keeps in the lab what concerns all of
+    /// the machine.
+    pub fn run_for_whole_machine(&self, job: &str) -> std::io::Result<Done> {
+        self.run_as(job, Some(WHOLE_MACHINE))
+    }
+
+    fn run_as(&self, job: &str, how: Option<&str>) -> std::io::Result<Done> {
         let layout = self.cgroups.to_possible_value();
+        let layout = layout.as_ref().map_or("", |value| value.get_name());
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(LAB).args(layout.iter().map(|value| value.get_name())).current_dir(self.directory);
+        command.args([LAB, layout]).args(how).current_dir(self.directory);
         if let Some(environment) = &self.environment {
             command.env_clear().envs(environment.iter().cloned());
         }

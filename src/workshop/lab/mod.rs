@@ -71,6 +71,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What runs in the lab, and where.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// May root do what concerns all of the machine? Only in one that is thrown away: see [`is_thrown_away`].
+    pub whole_machine: bool,
     /// The command with its arguments; the user's shell if there is none.
     pub command: Vec<OsString>,
     /// The one directory that stays writable, and where the command starts.
@@ -130,7 +132,9 @@ pub fn run(options: &Options) -> Result<Status> {
         // Many a program's tests talk to themselves.
         let why = "bring the lab's loopback device up";
         Netlink::open(why)?.send(why, &[Message::up("lo")])?;
-        drop_capabilities()?;
+        if !options.whole_machine {
+            drop_capabilities()?;
+        }
         init::run_in_sight(parent, || become_command(&options.command))
     })?;
     child.release()?.wait_or_stop(GRACE, || cgroups.thaw())
@@ -340,6 +344,12 @@ const CAPABILITIES: [Capability; 10] = [
     Capability::WAKE_ALARM,
     Capability::BLOCK_SUSPEND,
 ];
+
+/// Is this a machine that is thrown away after the tests? It says so on its kernel's command line: see tests/vm/vm.sh.
+pub fn is_thrown_away() -> bool {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    line.split_whitespace().any(|word| word == "cooperage.throw_away")
+}
 
 /// Keeps these capabilities from every program that is started from here on.
 fn drop_capabilities() -> Result<()> {

@@ -3,8 +3,8 @@
 //! Called with LINUX_REBOOT_CMD_CAD_OFF it only says what ctrl-alt-del is to do, and takes the same right as switching
 //! off. It is put back. Tried in the virtual machine alone.
 //!
-//! Chapter 2 stops it: for a PID namespace other than the first, reboot(2) ends that namespace's process 1 and knows
-//! nothing else. Chapter 8 takes the right as well.
+//! It never worked here: for a PID namespace other than the first, reboot(2) ends that namespace's process 1 and knows
+//! nothing else; and the lab, in which chapter 1 is attacked, has one already. See reboot(2).
 
 use nix::errno::Errno;
 
@@ -17,8 +17,8 @@ pub const ATTACK: Attack = Attack {
     title: "reboot(2), to change what ctrl-alt-del does",
     won: "could have switched the machine off",
     harmless: "",
-    end: End::Chapter(2),
-    because: "in a PID namespace reboot(2) is about that namespace's process 1",
+    end: End::Never,
+    because: "in a PID namespace, and the lab has one, reboot(2) is about that namespace's process 1",
     prepare: Arena::in_a_throw_away_machine,
     attack: |_: &Inside| -> Result<String, Stopped> {
         // SAFETY: numbers are all that this takes.
