@@ -367,6 +367,8 @@ fn narration_snapshot(number: u32, who: Who) {
         (r#"[^"=,]*/rootfs-\w+-[0-9a-f]+"#, "ROOTFS"),
         (r"(clone\(CLONE_NEW[^)]*\)) = \d+", "$1 = PID"),
         (r"/proc/\d+/(uid|gid)_map", "/proc/PID/${1}_map"),
+        // What an ordinary user goes without: what is missing for it differs from machine to machine.
+        (r"(no way to the world for an ordinary user|one user only, oneself): .*", "$1: [why]"),
         (r"keyctl\((.*)\) = \d+", "keyctl($1) = N"),
         (r"mount_setattr\(\d+, (.*)userns_fd=\d+", "mount_setattr(N, ${1}userns_fd=N"),
         (r"cooperage-\d+", "cooperage-PID"),

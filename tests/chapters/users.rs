@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cooperage::workshop::rootfs::{self, Rootfs};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -159,23 +160,15 @@ fn owners(path: impl AsRef<Path>) -> (u32, u32) {
 }
 
 /// A root filesystem of our own, on the lab's tmpfs.
-fn own_rootfs(who: Who) -> PathBuf {
+fn own_rootfs() -> PathBuf {
     let rootfs = PathBuf::from("/tmp/rootfs");
-    let found = says(1, who, &[], "cat /proc/self/mountinfo >/dev/null 2>&1; echo ready");
-    assert_eq!(found, "ready\n");
-    let kept = fs::read_dir(crate::support::repository().join("target/cooperage"))
-        .expect("chapter 1 has assembled one")
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.join("bin/sh").exists())
-        .expect("a rootfs");
-    let copied = Command::new("cp").arg("-a").arg(kept).arg(&rootfs).output().expect("cp");
-    assert!(copied.status.success(), "{copied:?}");
+    let machines = Rootfs::find(None).expect("this machine's programs");
+    rootfs::copy(machines.path(), &rootfs).expect("writable");
     rootfs
 }
 
 fn rootfs_keeps_its_owners(who: Who) {
-    let rootfs = own_rootfs(who);
+    let rootfs = own_rootfs();
     fs::write(rootfs.join("etc/of-33"), "text").expect("writable");
     chown(rootfs.join("etc/of-33"), Some(33), Some(44)).expect("root may");
     let rootfs_option = rootfs.display().to_string();
@@ -212,7 +205,7 @@ fn upper_belongs_to_whoever_started_it(who: Who) {
 
 /// An overlay can have no id-mapped mount, and is what root has in a container of Docker's.
 fn filesystem_without_idmapped_mounts(who: Who) {
-    let lower = own_rootfs(who);
+    let lower = own_rootfs();
     fs::set_permissions(lower.join("bin/busybox"), Permissions::from_mode(0o4755)).ok();
     chown(lower.join("home"), Some(33), Some(44)).expect("root may");
     for name in ["upper", "work", "merged"] {
@@ -369,7 +362,7 @@ const GROUP: &str = "root:x:0:\nweb:x:34:\nlog:x:4:web\nadm:x:9:other,web\n";
 fn rootfs_with(who: Who, passwd: &str, group: &str) -> PathBuf {
     let rootfs = PathBuf::from("/tmp/rootfs");
     if !rootfs.exists() {
-        own_rootfs(who);
+        own_rootfs();
         let owner = if who == Who::User && crate::support::run::real_root() { NOBODY } else { 0 };
         let chowned =
             Command::new("chown").args(["-Rh", &format!("{owner}:{owner}"), "/tmp/rootfs"]).status();
