@@ -28,7 +28,11 @@ pub fn cases() -> Vec<Case> {
         Case::new("users_containers_reach_the_world_by_slirp4netns", USER, by_slirp4netns).needs(SLIRP),
         Case::new("uplink_leaves_nothing", USER, leaves_nothing).needs(PASTA),
         Case::new("uplink_is_made_again", USER, is_made_again).needs(PASTA),
-        Case::new("without_an_uplink_as_ever", BOTH, without_an_uplink).needs(&["veth", "bridge"]),
+        Case::new("without_an_uplink_as_ever", BOTH, without_an_uplink).needs(&[
+            ANOTHER_USER,
+            "veth",
+            "bridge",
+        ]),
     ]
 }
 

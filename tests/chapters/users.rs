@@ -41,7 +41,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("user_out_of_range", BOTH, user_out_of_range),
         Case::new("host_users", BOTH, host_users),
         Case::new("dies_with_the_runtime_as_another_user", ROOT, dies_with_the_runtime).needs(OWN),
-        Case::new("keys_are_left_behind", ROOT, keys_are_left_behind),
+        Case::new("keys_are_left_behind", ROOT, keys_are_left_behind).needs(OWN),
         Case::new("range_of_an_ordinary_user", USER, range_of_an_ordinary_user).needs(SUBORDINATE),
         Case::new("range_that_newuidmap_refuses", USER, range_that_newuidmap_refuses).needs(SUBORDINATE),
         Case::new("oneself_alone", USER, oneself_alone),
