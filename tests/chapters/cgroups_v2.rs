@@ -12,7 +12,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 
 use crate::cgroups::cgroups;
-use crate::support::run::{Ended, NOBODY, Running, chapter, children, eventually, program, run, says, sh};
+use crate::support::run::{
+    Ended, NOBODY, Running, chapter, children, eventually, program, run, says, sh, volume,
+};
 use crate::support::sweep::{NEWEST, from, since};
 use crate::support::{ANOTHER_USER, Case, ROOT, ROOT_ITSELF, USER, Who, binary, is_snapshot};
 
@@ -135,12 +137,12 @@ fn disk(who: Who) {
          truncate -s 16M /tmp/disk; losetup -f --show /tmp/disk",
     );
     let number = host(&format!("cat /sys/block/{}/dev", disk.trim_start_matches("/dev/")));
-    let volume = format!("{disk}:/disk");
     for chapter in since(6) {
+        let volume = volume(chapter, &format!("{disk}:/disk"));
         let write = |options: &[&str]| {
             let options = [options, &["--volume", &volume]].concat();
             let script =
-                "dd if=/dev/zero of=/disk bs=64k count=48 oflag=direct 2>&1; cat /sys/fs/cgroup/io.max";
+                "dd if=/dev/zero of=/disk bs=64k count=48 oflag=direct 2>&1 && cat /sys/fs/cgroup/io.max";
             let start = Instant::now();
             let said = says(chapter, who, &options, script);
             (said, start.elapsed())
