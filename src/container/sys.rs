@@ -349,7 +349,16 @@ pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Res
     };
     let mode = if how.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
     let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    call(Subject::New, why, shown, || nix::fcntl::openat2(root, name, request))
+    call(Subject::New, why, shown, || {
+        // EAGAIN: something was renamed or mounted somewhere just now, and the kernel cannot tell whether a `..` led out.
+        let mut tries = 0..1000;
+        loop {
+            match nix::fcntl::openat2(root, name, request) {
+                Err(Errno::EAGAIN) if tries.next().is_some() => {}
+                result => return result,
+            }
+        }
+    })
 }
 // ANCHOR_END: sys-open-in-root
 

@@ -147,8 +147,8 @@ fn traced(text: &str) -> Vec<(String, Vec<Call>)> {
             processes.push((pid.to_string(), Vec::new()));
             processes.len() - 1
         });
-        // The kernel was busy and makes the call once more, unseen by the process.
-        if rest.contains(" = ? ERESTART") {
+        // The kernel was busy and makes the call once more, unseen by the process; or has it made once more.
+        if rest.contains(" = ? ERESTART") || rest.starts_with("openat2(") && rest.contains(" = -1 EAGAIN") {
             continue;
         }
         if let Some(text) = taught(&rest, pid) {
