@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use breakout::cell::{Cell, Outcome};
-use breakout::{ATTACKS, Attack, CHAPTERS, End, table};
+use breakout::{ATTACKS, Attack, CHAPTERS, End, OF_THE_MACHINE, table};
 use cooperage::workshop::doctor;
 use support::{Case, ROOT, ROOT_ITSELF, USER, is_snapshot};
 
@@ -84,8 +84,7 @@ fn matrix(who: &str, cells: &[Cell]) {
     };
     is_snapshot(&format!("breakouts/{who}{host}"), &[], table::markdown(cells));
     // What reaches for the whole machine has cells in one that is thrown away.
-    let about_machine =
-        |cell: &&Cell| ["sysrq", "kernel-module", "reboot", "clock"].contains(&cell.attack.as_str());
+    let about_machine = |cell: &&Cell| OF_THE_MACHINE.contains(&cell.attack.as_str());
     let rows: Vec<Cell> = cells.iter().filter(about_machine).cloned().collect();
     if rows.iter().any(|cell| cell.outcome != Outcome::Absent) {
         is_snapshot(&format!("breakouts/machine-{who}"), &[], table::markdown(&rows));

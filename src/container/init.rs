@@ -50,7 +50,7 @@ fn end_as(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) 
 fn end_with(parent: &Parent, command: Result<Pid>) -> ! {
     let ended = command.and_then(|command| supervise(parent, command));
     // Nothing is returned to the caller, who would close files that are closed already.
-    exit(match ended {
+    sys::exit(match ended {
         Ok(status) => status.code(),
         Err(error) => {
             let status = error.status;
@@ -75,12 +75,8 @@ pub fn run_in_sight(parent: &Parent, become_command: impl FnOnce() -> Result<Inf
 /// /proc/1/fd must find none, not even in the command's first moment: one of the host's directories would be a
 /// way out (CVE-2024-21626).
 fn close_files(parent: &Parent) -> Result<()> {
-    let report = parent.report_fd().as_raw_fd() as u32;
-    let why = "leave none of the host's open files in /proc/1/fd";
-    if report > 3 {
-        sys::close_range(why, 3, report - 1, false)?;
-    }
-    sys::close_range(why, report + 1, u32::MAX, false)
+    let report = parent.report_fd().as_raw_fd();
+    sys::close_all_but("leave none of the host's open files in /proc/1/fd", &[report])
 }
 // ANCHOR_END: init-files
 
@@ -133,9 +129,3 @@ fn reap(parent: &Parent, command: Pid) -> Result<Option<Status>> {
     }
 }
 // ANCHOR_END: init-reap
-
-fn exit(status: u8) -> ! {
-    // Not std::process::exit: what was registered to run at exit belongs to the runtime.
-    // SAFETY: _exit(2) has no precondition.
-    unsafe { libc::_exit(i32::from(status)) }
-}

@@ -9,7 +9,8 @@ pub mod sys;
 pub mod capability;
 pub mod mountinfo;
 
-// Before the story: what is kept
+// Before the story: what is kept, and where programs are
+pub mod programs;
 pub mod state;
 pub use state::ledger;
 

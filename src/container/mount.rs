@@ -1,12 +1,12 @@
 //! Chapter 3: a mount namespace, and what a container expects to find mounted.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::pid::{PROC_FLAGS, PROC_REMEDY};
 use super::root::NewRoot;
@@ -157,6 +157,14 @@ fn make_tmp(root: &NewRoot) -> Result<()> {
         return Ok(());
     }
     set_mode(tmp, 0o1777)
+}
+
+/// Is a mount in hand that of a directory? By the descriptor: its name may lead somewhere else by now.
+pub(super) fn is_directory(tree: &OwnedFd) -> Result<bool> {
+    let found = fstat(tree).map_err(|errno| {
+        Error::call("look at the volume's source", format!("fstat({})", tree.as_raw_fd()), errno)
+    })?;
+    Ok(SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR)
 }
 
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -123,9 +123,7 @@ pub unsafe fn fork(why: &str, child: impl FnOnce() -> u8) -> Result<Pid> {
     // SAFETY: the caller's promise.
     match unsafe { clone(why, CloneFlags::empty())? } {
         Some(pid) => Ok(pid),
-        // Not exit(): what was registered to run at exit belongs to the parent.
-        // SAFETY: _exit(2) has no precondition.
-        None => unsafe { libc::_exit(child().into()) },
+        None => exit(child()),
     }
 }
 // ANCHOR_END: sys-fork
@@ -276,26 +274,9 @@ pub fn move_mount(why: &str, tree: BorrowedFd, target: BorrowedFd) -> Result<()>
 // ANCHOR: sys-mount-setattr
 /// mount_setattr(2): makes a mount, and every mount below it, read-only.
 pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
-    const AT_RECURSIVE: libc::c_int = 0x8000;
     let attributes =
         libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let fd = tree.as_raw_fd();
-    let shown =
-        || format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{attr_set=MOUNT_ATTR_RDONLY}})");
-    call(Subject::NewMount, why, shown, || {
-        // SAFETY: the string is static, and `attributes` has the size that is given and outlives the call.
-        Errno::result(unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                fd,
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH | AT_RECURSIVE,
-                &raw const attributes,
-                size_of::<libc::mount_attr>(),
-            )
-        })
-        .map(drop)
-    })
+    mount_setattr(why, tree, &attributes, || "attr_set=MOUNT_ATTR_RDONLY".to_string())
 }
 // ANCHOR_END: sys-mount-setattr
 
@@ -304,19 +285,27 @@ pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
 /// the user namespace `users` have them: a file that belongs to 0 on disk belongs to its user 0. Mounts below come along.
 /// Only for a mount that is in hand, and not put down yet.
 pub fn mount_setattr_idmap(why: &str, tree: BorrowedFd, users: BorrowedFd) -> Result<()> {
-    const AT_RECURSIVE: libc::c_int = 0x8000;
+    let users = users.as_raw_fd();
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
         propagation: 0,
-        userns_fd: users.as_raw_fd() as u64,
+        userns_fd: users as u64,
     };
+    mount_setattr(why, tree, &attributes, || format!("attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}"))
+}
+// ANCHOR_END: sys-mount-setattr-idmap
+
+// ANCHOR: sys-mount-setattr-call
+fn mount_setattr(
+    why: &str,
+    tree: BorrowedFd,
+    attributes: &libc::mount_attr,
+    set: impl FnOnce() -> String,
+) -> Result<()> {
+    const AT_RECURSIVE: libc::c_int = 0x8000;
     let fd = tree.as_raw_fd();
-    let shown = || {
-        let users = users.as_raw_fd();
-        let what = format!("attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}");
-        format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{{what}}})")
-    };
+    let shown = || format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{{}}})", set());
     call(Subject::NewMount, why, shown, || {
         // SAFETY: the string is static, and `attributes` has the size that is given and outlives the call.
         Errno::result(unsafe {
@@ -325,14 +314,14 @@ pub fn mount_setattr_idmap(why: &str, tree: BorrowedFd, users: BorrowedFd) -> Re
                 fd,
                 c"".as_ptr(),
                 libc::AT_EMPTY_PATH | AT_RECURSIVE,
-                &raw const attributes,
+                attributes as *const libc::mount_attr,
                 size_of::<libc::mount_attr>(),
             )
         })
         .map(drop)
     })
 }
-// ANCHOR_END: sys-mount-setattr-idmap
+// ANCHOR_END: sys-mount-setattr-call
 
 // ANCHOR: sys-open-in-root
 /// openat2(2) with RESOLVE_IN_ROOT: looks `name` up as if `root` were the root directory, so that no
@@ -348,19 +337,22 @@ pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Res
         )
     };
     let mode = if how.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
-    let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    call(Subject::New, why, shown, || {
-        // EAGAIN: something was renamed or mounted somewhere just now, and the kernel cannot tell whether a `..` led out.
-        let mut tries = 0..1000;
-        loop {
-            match nix::fcntl::openat2(root, name, request) {
-                Err(Errno::EAGAIN) if tries.next().is_some() => {}
-                result => return result,
-            }
-        }
-    })
+    call(Subject::New, why, shown, || look_up_in_root(root, name, how, mode))
 }
 // ANCHOR_END: sys-open-in-root
+
+/// The call itself, for who has nothing to tell.
+pub fn look_up_in_root(root: BorrowedFd, name: &Path, how: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let mut tries = 0..1000;
+    loop {
+        match nix::fcntl::openat2(root, name, request) {
+            // Something was renamed or mounted somewhere just now, and the kernel cannot tell whether a `..` led out.
+            Err(Errno::EAGAIN) if tries.next().is_some() => {}
+            result => return result,
+        }
+    }
+}
 
 /// mknod(2) of a character device.
 pub fn mknod(why: &str, file: &Path, major: u64, minor: u64) -> Result<()> {
@@ -445,6 +437,31 @@ pub fn close_range(why: &str, first: u32, last: u32, on_exec: bool) -> Result<()
         // on using one of them would get EBADF, not undefined behaviour.
         Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, how) }).map(drop)
     })
+}
+
+/// close_range(2), several times: closes all descriptors above 2 but these.
+pub fn close_all_but(why: &str, kept: &[RawFd]) -> Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|&fd| fd as u32).filter(|&fd| fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            close_range(why, first, fd - 1, false)?;
+        }
+        first = fd + 1;
+    }
+    close_range(why, first, u32::MAX, false)
+}
+
+/// pipe2(2) with O_CLOEXEC: the end to read from, and the end to write to. It is not narrated: no container is made of it.
+pub fn pipe(step: &str) -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::call(step, "pipe2(O_CLOEXEC)", errno))
+}
+
+/// _exit(2): the end of a child. Not std::process::exit: what was registered to run at exit belongs to its parent.
+pub fn exit(status: u8) -> ! {
+    // SAFETY: _exit(2) has no precondition.
+    unsafe { libc::_exit(status.into()) }
 }
 
 /// execve(2): returns only if it failed.

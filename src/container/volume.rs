@@ -1,15 +1,15 @@
 //! Chapter 3: volumes, directories and files of the host that the container gets to see.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statvfs::FsFlags;
 
+use super::mount::is_directory;
 use super::root::NewRoot;
 use super::stage::{Otherwise, Stage};
 use super::sys;
@@ -83,12 +83,8 @@ impl Volume {
     pub fn mount(&self, root: &NewRoot) -> Result<()> {
         let target = self.target.display();
         let tree = self.pick_up()?;
-        // By the descriptor: the name may lead somewhere else by now.
-        let found = fstat(&tree).map_err(|errno| {
-            Error::call("look at the volume's source", format!("fstat({})", tree.as_raw_fd()), errno)
-        })?;
-        let is_directory = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
         let target_inside = self.target.to_string_lossy();
+        let is_directory = is_directory(&tree)?;
         let place = if is_directory { root.directory(&target_inside)? } else { root.file(&target_inside)? };
         sys::move_mount(&format!("put it down at {target} of the new root"), tree.as_fd(), place.as_fd())
     }

@@ -43,7 +43,7 @@ use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::user::map::Map;
 use crate::container::user::subordinate::Subordinate;
 use crate::container::user::{self, Users};
-use crate::container::{mount, mountinfo, nat, root, uplink};
+use crate::container::{mount, mountinfo, nat, programs, root, uplink};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// Who can't go without a feature.
@@ -407,10 +407,7 @@ fn read(path: &str) -> Result<String> {
 
 /// The program `name`, where there is one.
 fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    let mut all = std::env::split_paths(&path).chain(usual).map(|directory| directory.join(name));
-    all.find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok())
+    programs::find(name, &["/usr/sbin", "/sbin", "/usr/bin", "/bin"])
 }
 
 const FOUND: &str = "it works";

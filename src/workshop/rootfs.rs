@@ -37,12 +37,14 @@ use std::time::Instant;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{FlockArg, OFlag};
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::container::mountinfo;
 use crate::container::state::claim::Claim;
+use crate::container::sys;
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
 
@@ -135,8 +137,8 @@ impl Rootfs {
         for directory in ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin"] {
             // In many a rootfs /bin is a link to /usr/bin: that of the rootfs, not the host's.
             let how = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let how = OpenHow::new().flags(how).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-            let Ok(found) = openat2(root.as_fd(), directory, how) else { continue };
+            let found = sys::look_up_in_root(root.as_fd(), Path::new(directory), how, Mode::empty());
+            let Ok(found) = found else { continue };
             let mut found = Dir::from_fd(found).map_err(|errno| Error::call(WHY, "", errno))?;
             let entries = found.iter().flatten();
             names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));

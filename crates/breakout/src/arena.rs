@@ -426,6 +426,11 @@ impl Arena {
         matches!(&said.answer, Some(Ok(loot)) if loot.contains(&self.word))
     }
 
+    /// Did all its calls succeed? For what leaves nothing to look at.
+    pub fn was_let(&mut self, said: &Said) -> bool {
+        matches!(&said.answer, Some(Ok(_)))
+    }
+
     /// Is the victim dead? One that was just killed is given a moment.
     pub fn victim_is_dead(&mut self) -> bool {
         let Some(victim) = &mut self.victim else { return false };

@@ -165,7 +165,7 @@ pub fn run(job: &Job, directory: &Path) -> Cell {
 fn start(job: &Job, directory: &Path) -> std::io::Result<Cell> {
     let harness = Harness { directory, cgroups: Layout::Host, environment: None, bound: BOUND };
     let text = serde_json::to_string(job)?;
-    let whole_machine = ["sysrq", "kernel-module", "reboot", "clock"].contains(&job.attack.as_str());
+    let whole_machine = super::OF_THE_MACHINE.contains(&job.attack.as_str());
     let done = if whole_machine { harness.run_for_whole_machine(&text)? } else { harness.run(&text)? };
     if let Some(cell) = done.out.lines().find_map(|line| serde_json::from_str(line).ok()) {
         return Ok(cell);

@@ -16,7 +16,7 @@ pub mod run;
 pub mod table;
 pub mod victim;
 
-pub use attacks::ATTACKS;
+pub use attacks::{ATTACKS, OF_THE_MACHINE};
 
 use arena::{Arena, Said};
 use inside::{Inside, Stopped};

@@ -3,14 +3,13 @@
 //! Nobody is asked for a free address. An address is taken as long as a file named like it is locked
 //! with flock(2); the kernel gives the lock back when the runtime that holds it ends, whatever it dies of.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::container::state::claim::Claim;
-use crate::container::state::directory::{list, state_directory};
+use crate::container::state::directory::state_directory;
+use crate::container::state::pool;
 use crate::told::errors::{Error, Result};
 
 /// The hardware address of a link.
@@ -108,43 +107,25 @@ pub struct Lease {
 
 impl Lease {
     // ANCHOR: take-lease
-    /// Takes the lowest free address. The lock keeps two runtimes from opening and removing one file
-    /// at the same time: both would believe that they hold it.
+    /// Takes the lowest free address.
     pub fn take(subnet: Subnet, _: &Claim) -> Result<Lease> {
         const STEP: &str = "reserve an address";
-        let directory = directory()?;
-        fs::create_dir_all(&directory).map_err(|error| Error::io(STEP, &directory, &error))?;
-        // Where there is a file, somebody lives, or has died a moment ago: such an address is the last resort.
-        let name = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
-        let noted: HashSet<Ipv4Addr> = list(&directory).into_iter().filter_map(name).collect();
-        let fresh = subnet.rest().filter(|address| !noted.contains(address));
-        for address in fresh.chain(subnet.rest().filter(|address| noted.contains(address))) {
-            let path = directory.join(address.to_string());
-            if let Some(claim) = Claim::take(STEP, &path)? {
-                return Ok(Lease { address, claim });
-            }
-        }
-        Err(Error::new(STEP, format!("all addresses of {subnet} are taken")))
+        let taken = pool::take(STEP, &directory()?, || subnet.rest())?;
+        let (address, claim) =
+            taken.ok_or_else(|| Error::new(STEP, format!("all addresses of {subnet} are taken")))?;
+        Ok(Lease { address, claim })
     }
     // ANCHOR_END: take-lease
 
     /// Gives the address back.
     pub fn give_back(self, _: &Claim) {
-        let directory = self.claim.path().parent().map(Path::to_path_buf);
-        self.claim.remove();
-        let _ = directory.map(fs::remove_dir); // succeeds when this was the last one
+        pool::give_back(self.claim);
     }
 }
 
 /// Removes the files of addresses whose runtimes are dead.
 pub fn sweep(_: &Claim) -> Result<()> {
-    let directory = directory()?;
-    for path in list(&directory) {
-        if let Some(claim) = Claim::inherit(&path) {
-            claim.remove();
-        }
-    }
-    let _ = fs::remove_dir(directory);
+    pool::sweep(&directory()?);
     Ok(())
 }
 

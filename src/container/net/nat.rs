@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::address::Subnet;
-use crate::container::sys;
+use crate::container::{programs, sys};
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
 
@@ -25,13 +25,7 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The program nft, where there is one. It is often in a directory that only root's PATH has.
 pub fn program() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .chain(usual)
-        .map(|directory| directory.join("nft"))
-        .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok())
+    programs::find("nft", &["/usr/sbin", "/sbin", "/usr/local/sbin"])
 }
 
 // ANCHOR: nat-rule

@@ -48,6 +48,7 @@ use crate::container::root::NewRoot;
 use crate::container::state::claim::Claim;
 use crate::container::state::directory::{list, lock, state_directory};
 use crate::container::state::ledger::{self, Ledger};
+use crate::container::state::pool;
 use crate::container::sys::{self, CloneFlags};
 use crate::container::user::namespace::{in_first_user_namespace, same_namespace};
 use crate::container::uts;
@@ -106,7 +107,7 @@ impl Network {
         let uplink = port.as_ref().and_then(|port| port.uplink.as_ref());
         let reaches_nobody = mode == Mode::Bridge && ledger.ordinary_user();
         let resolver = match uplink {
-            Some(uplink) => resolver_of(uplink),
+            Some(uplink) => behind_uplink(&resolvers_in(RESOLV_CONF), uplink.resolver),
             None => resolver(mode, reaches_nobody),
         };
         Ok(Network { mode, resolver, port })
@@ -487,9 +488,7 @@ impl Note {
     }
 
     fn remove(self) {
-        let directory = self.claim.path().parent().map(Path::to_path_buf);
-        self.claim.remove();
-        let _ = directory.map(fs::remove_dir); // succeeds when this was the last one
+        pool::give_back(self.claim);
     }
 }
 
@@ -597,27 +596,23 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved says which servers it asks itself.
 const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
+/// The text of such a file; none if there is no file.
+fn resolvers_in(path: &str) -> String {
+    fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
 fn resolver(mode: Mode, reaches_nobody: bool) -> String {
-    let read = |path: &str| {
-        fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
-    };
-    let hosts = read(RESOLV_CONF);
+    let hosts = resolvers_in(RESOLV_CONF);
     match mode {
         Mode::Host => hosts,
         // An empty list fails immediately. One that cannot be reached would keep every program waiting.
         _ if reaches_nobody => servers_within_reach(&hosts, |_| false),
-        _ if asks_resolved(&hosts) => servers_within_reach(&read(BEHIND_RESOLVED), not_loopback),
+        _ if asks_resolved(&hosts) => servers_within_reach(&resolvers_in(BEHIND_RESOLVED), not_loopback),
         _ => servers_within_reach(&hosts, not_loopback),
     }
 }
 
 /// The host's file, with the server of the uplink in place of the host's own; if those are none, there is nobody to ask.
-fn resolver_of(uplink: &Uplink) -> String {
-    let hosts =
-        fs::read(RESOLV_CONF).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
-    behind_uplink(&hosts, uplink.resolver)
-}
-
 fn behind_uplink(hosts: &str, resolver: Ipv4Addr) -> String {
     if nameservers(hosts).next().is_none() {
         return servers_within_reach(hosts, |_| false);

@@ -28,15 +28,17 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FlockArg, OFlag};
+use nix::fcntl::FlockArg;
 use nix::mount::MntFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::waitpid;
 use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::container::process::default_signals;
+use crate::container::programs;
 use crate::container::state::claim::Claim;
-use crate::container::state::directory::{list, state_directory};
+use crate::container::state::directory::state_directory;
+use crate::container::state::pool;
 use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -45,7 +47,7 @@ const STEP: &str = "find a way to the world for an ordinary user";
 const TUN: &str = "/dev/net/tun";
 
 /// What helps where there is none.
-pub const REMEDY: &str =
+const REMEDY: &str =
     "apt install passt (or slirp4netns), and let users open /dev/net/tun: sudo chmod 666 /dev/net/tun";
 
 // ANCHOR: uplink-programs
@@ -85,15 +87,10 @@ impl Program {
 
 /// The program that this machine has, if this user can use it. The error says what is missing.
 pub fn program() -> Result<Program> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    let find = |name: &str| {
-        let all = std::env::split_paths(&path).filter(|directory| directory.is_absolute());
-        all.map(|directory| directory.join(name)).find(|program| access(program, AccessFlags::X_OK).is_ok())
-    };
-    let found = find("pasta").map(|path| Program { path, is_pasta: true });
-    let found = found.or_else(|| find("slirp4netns").map(|path| Program { path, is_pasta: false }));
-    let program =
-        found.ok_or_else(|| Error::new(STEP, "neither pasta nor slirp4netns is installed").remedy(REMEDY))?;
+    let find = |name, is_pasta| programs::find(name, &[]).map(|path| Program { path, is_pasta });
+    let program = find("pasta", true)
+        .or_else(|| find("slirp4netns", false))
+        .ok_or_else(|| Error::new(STEP, "neither pasta nor slirp4netns is installed").remedy(REMEDY))?;
     access(TUN, AccessFlags::R_OK | AccessFlags::W_OK)
         .map_err(|errno| Error::call(STEP, format!("access({TUN}, R_OK|W_OK)"), errno).remedy(REMEDY))?;
     Ok(program)
@@ -154,9 +151,7 @@ fn directory() -> Result<PathBuf> {
 
 /// Removes what nobody has locked any more.
 pub fn sweep() -> Result<()> {
-    let directory = directory()?;
-    list(&directory).iter().filter_map(|path| Claim::inherit(path)).for_each(Claim::remove);
-    let _ = fs::remove_dir(directory); // succeeds when this was the last one
+    pool::sweep(&directory()?);
     Ok(())
 }
 
@@ -182,11 +177,7 @@ pub struct Guardian {
 impl Guardian {
     /// Makes one. It is born by a child that ends immediately: so it is nobody's child, and nobody waits for it.
     pub fn hire(program: Program) -> Result<Guardian> {
-        let pipe = || {
-            let made = nix::unistd::pipe2(OFlag::O_CLOEXEC);
-            made.map_err(|errno| Error::call(STEP, "pipe2(O_CLOEXEC)", errno))
-        };
-        let ((ready_read, ready_write), (said_read, said_write)) = (pipe()?, pipe()?);
+        let ((ready_read, ready_write), (said_read, said_write)) = (sys::pipe(STEP)?, sys::pipe(STEP)?);
         let runtime = Pid::this();
         let why = "leave somebody in the host's network, who serves the hub and outlives us";
         // SAFETY: the runtime has one thread at its start.
@@ -202,7 +193,7 @@ impl Guardian {
                 if matches!(born, Ok(nix::unistd::ForkResult::Child)) {
                     guard(&program, runtime, ready_read, said_write);
                 }
-                exit(0)
+                sys::exit(0)
             }
         }
     }
@@ -234,8 +225,9 @@ impl Guardian {
 // ANCHOR: uplink-guard
 /// The guardian's life.
 fn guard(program: &Program, runtime: Pid, ready: OwnedFd, said: OwnedFd) -> ! {
+    say_nothing();
     // What the runtime has open is the runtime's: its locks above all, which would outlive it here.
-    keep_only([ready.as_raw_fd(), said.as_raw_fd()]);
+    let _ = sys::close_all_but("leave the runtime its files", &[ready.as_raw_fd(), said.as_raw_fd()]);
     // A key in the terminal is for what runs there, and its directory may be wanted by others.
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
@@ -256,7 +248,7 @@ fn guard(program: &Program, runtime: Pid, ready: OwnedFd, said: OwnedFd) -> ! {
             }
         }
     }
-    exit(0)
+    sys::exit(0)
 }
 
 /// Starts the program, and the waiter.
@@ -326,14 +318,12 @@ fn links(runtime: &Pid) -> usize {
 /// A child that dies with the guardian.
 fn child(work: impl FnOnce()) -> Result<Pid> {
     // SAFETY: the guardian has one thread.
-    match unsafe { nix::unistd::fork() } {
-        Ok(nix::unistd::ForkResult::Parent { child }) => Ok(child),
-        Ok(nix::unistd::ForkResult::Child) => {
+    unsafe {
+        sys::fork("have a child that dies with the guardian", || {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
             work();
-            exit(127)
-        }
-        Err(errno) => Err(Error::call(STEP, "fork()", errno)),
+            127
+        })
     }
 }
 
@@ -351,30 +341,13 @@ fn end(children: &[Pid]) {
     }
 }
 
-/// Closes all but these, and has /dev/null in place of the terminal.
-fn keep_only(mut kept: [i32; 2]) {
-    kept.sort_unstable();
-    let [low, high] = kept.map(|fd| fd as u32);
-    let close = |first: u32, last: u32| {
-        if first <= last {
-            // SAFETY: whoever had these open is the runtime's half of the story, which does not go on here.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        }
-    };
-    close(3, low - 1);
-    close(low + 1, high - 1);
-    close(high + 1, u32::MAX);
+/// /dev/null in place of the terminal: for what is told from here on, too.
+fn say_nothing() {
     if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
-}
-
-fn exit(status: i32) -> ! {
-    // Not std::process::exit: what was registered to run at exit belongs to the runtime.
-    // SAFETY: _exit(2) has no precondition.
-    unsafe { libc::_exit(status) }
 }
 
 #[cfg(test)]

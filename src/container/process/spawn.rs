@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -122,10 +121,7 @@ pub fn bear(
     half: impl FnOnce(&Parent) -> Result<Infallible>,
 ) -> Result<Newborn> {
     require_one_thread()?;
-    let pipe = || {
-        nix::unistd::pipe2(OFlag::O_CLOEXEC)
-            .map_err(|errno| Error::call("connect parent and child", "pipe2(O_CLOEXEC)", errno))
-    };
+    let pipe = || sys::pipe("connect parent and child");
     let (ready_read, ready_write) = pipe()?;
     let (report_read, report_write) = pipe()?;
     // Without narration nobody waits here; with it, the parent's line comes before the child's first.
@@ -163,9 +159,7 @@ fn live(parent: &Parent, half: impl FnOnce(&Parent) -> Result<Infallible>) -> ! 
             101
         }
     };
-    // Not exit(): what was registered to run at exit belongs to the parent.
-    // SAFETY: _exit(2) has no precondition.
-    unsafe { libc::_exit(status) }
+    sys::exit(status)
 }
 // ANCHOR_END: live
 

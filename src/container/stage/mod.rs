@@ -11,15 +11,15 @@ mod copy;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 
-use super::mount::make_private;
+use super::mount::{is_directory, make_private};
 use super::state::directory::state_directory;
 use super::state::ledger::Ledger;
 use super::sys::{self, CloneFlags, MsFlags};
@@ -110,37 +110,20 @@ impl Stage {
     pub fn take(&mut self, name: &str, what: &str, source: &Path, otherwise: Otherwise) -> Result<PathBuf> {
         let tree = sys::open_tree(&format!("pick up {what}"), AT_FDCWD, source, false)?;
         let place = self.place(name)?;
-        let what = what.to_string();
-        self.props.push(Prop {
-            what,
-            is_layer: true,
-            source: source.to_path_buf(),
-            tree,
-            place: place.clone(),
-            otherwise,
-        });
+        self.props.push(Prop::new(what, source, tree, &place, otherwise));
         Ok(place)
     }
 
     /// Picks up a volume: a directory or a file, with everything that is mounted below it.
     pub fn take_volume(&mut self, tree: OwnedFd, source: &Path, otherwise: Otherwise) -> Result<PathBuf> {
-        let found =
-            fstat(&tree).map_err(|errno| Error::call(STEP, format!("fstat({})", tree.as_raw_fd()), errno))?;
         let place = self.directory.join(format!("volume{}", self.props.len()));
-        if SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR {
+        if is_directory(&tree)? {
             make_directory(&place)?;
         } else {
             File::create(&place).map_err(|error| Error::io(STEP, &place, &error))?;
         }
-        let what = source.display().to_string();
-        self.props.push(Prop {
-            what,
-            is_layer: false,
-            source: source.to_path_buf(),
-            tree,
-            place: place.clone(),
-            otherwise,
-        });
+        let volume = Prop::new(&source.display().to_string(), source, tree, &place, otherwise);
+        self.props.push(Prop { is_layer: false, ..volume });
         Ok(place)
     }
     // ANCHOR_END: stage-take
@@ -184,6 +167,11 @@ fn is_unable(error: &Error) -> bool {
 }
 
 impl Prop {
+    fn new(what: &str, source: &Path, tree: OwnedFd, place: &Path, otherwise: Otherwise) -> Prop {
+        let (what, source, place) = (what.to_string(), source.to_path_buf(), place.to_path_buf());
+        Prop { what, is_layer: true, source, tree, place, otherwise }
+    }
+
     fn map_owners(&self, users: &File) -> Result<()> {
         let why = format!("let {} belong to the container's users", self.what);
         if self.is_layer && !overlay_takes_mapped_layers() {

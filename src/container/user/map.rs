@@ -58,6 +58,11 @@ impl Map {
         })
     }
 
+    /// Is it that of the first user namespace, in which everybody is who he is?
+    pub fn is_the_first(&self) -> bool {
+        self.0 == [Extent { inside: 0, outside: 0, count: u32::MAX }]
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|extent| u64::from(extent.count)).sum()

@@ -9,7 +9,6 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::map::Map;
-use super::namespace::in_first_user_namespace;
 use super::person::User;
 use super::range::Range;
 use crate::container::process::{Child, Parent};
@@ -47,21 +46,24 @@ impl Users {
     /// namespace that is all the same its own. Then two containers of one user can touch each other's files, as with
     /// rootless Docker and Podman.
     pub fn new(mode: Mode) -> Result<Users> {
-        let here = (Map::read("/proc/self/uid_map")?, Map::read("/proc/self/gid_map")?);
-        let one_to_one =
-            Users { uids: here.0.one_to_one(), gids: here.1.one_to_one(), mode, differ: false, _range: None };
-        if mode == Mode::Host {
-            return Ok(one_to_one);
+        let uids = Map::read("/proc/self/uid_map")?;
+        if mode == Mode::Private && uids.is_the_first() {
+            let range = Range::take()?;
+            return Ok(Users {
+                uids: range.uids(),
+                gids: range.gids(),
+                mode,
+                differ: true,
+                _range: Some(range),
+            });
         }
-        if !in_first_user_namespace()? {
-            let (uids, gids) = (&one_to_one.uids, &one_to_one.gids);
+        let (uids, gids) = (uids.one_to_one(), Map::read("/proc/self/gid_map")?.one_to_one());
+        if mode == Mode::Private {
             explain::remark(&format!(
                 "this is a user namespace already: the container shares its users {uids} and groups {gids}"
             ));
-            return Ok(one_to_one);
         }
-        let range = Range::take()?;
-        Ok(Users { uids: range.uids(), gids: range.gids(), mode, differ: true, _range: Some(range) })
+        Ok(Users { uids, gids, mode, differ: false, _range: None })
     }
     // ANCHOR_END: users-new
 

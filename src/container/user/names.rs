@@ -12,6 +12,7 @@ use std::str::FromStr;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
+use super::map::Map;
 use super::maps::Users;
 use super::person::{User, may_set_groups};
 use super::subordinate;
@@ -102,9 +103,9 @@ impl Users {
         groups.sort_unstable();
         groups.dedup();
 
-        self.check("user", person.uid, self.uids.outside(person.uid))?;
+        check("user", person.uid, &self.uids)?;
         for &gid in groups.iter().chain([&person.gid]) {
-            self.check("group", gid, self.gids.outside(gid))?;
+            check("group", gid, &self.gids)?;
         }
         if !groups.is_empty() && !self.may_set_groups() {
             return Err(Error::new(
@@ -136,16 +137,15 @@ impl Users {
     fn may_set_groups(&self) -> bool {
         self.differ() || may_set_groups()
     }
+}
 
-    fn check(&self, kind: &str, number: u32, outside: Option<u32>) -> Result<()> {
-        if outside.is_some() {
-            return Ok(());
-        }
-        let all = if kind == "user" { &self.uids } else { &self.gids };
-        let error =
-            Error::new(STEP, format!("{kind} {number} is out of range: this container has {all} only"));
-        Err(if all.count() == 1 { error.remedy(subordinate::REMEDY) } else { error })
+/// Does the container have a user or a group of this number?
+fn check(kind: &str, number: u32, all: &Map) -> Result<()> {
+    if all.outside(number).is_some() {
+        return Ok(());
     }
+    let error = Error::new(STEP, format!("{kind} {number} is out of range: this container has {all} only"));
+    Err(if all.count() == 1 { error.remedy(subordinate::REMEDY) } else { error })
 }
 
 /// What the two files say of somebody.

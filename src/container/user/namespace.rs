@@ -1,10 +1,9 @@
 //! Chapter 8: which user namespace this is. (The chapters before need to know, too.)
 
 use std::fs::File;
-use std::path::Path;
 
-use crate::container::sys;
-use crate::told::errors::{Error, Result};
+use super::map::Map;
+use crate::told::errors::Result;
 
 // ANCHOR: same-namespace
 /// Is this open namespace the one that the process is in already?
@@ -20,8 +19,5 @@ pub fn same_namespace(namespace: &File, kind: &str) -> bool {
 
 /// Is this process in the first user namespace, where root is really root?
 pub fn in_first_user_namespace() -> Result<bool> {
-    let map = sys::read_file(Path::new("/proc/self/uid_map"))
-        .map_err(|error| Error::io("see who is who here", "/proc/self/uid_map", &error))?;
-    let numbers: Vec<&str> = map.split_whitespace().collect();
-    Ok(numbers == ["0", "0", "4294967295"])
+    Ok(Map::read("/proc/self/uid_map")?.is_the_first())
 }

@@ -4,14 +4,13 @@
 //! the other's files, or its processes, is open to it. So each takes a range that no one else has, by the same kind of
 //! lock as an address, and the kernel gives it back whatever the runtime dies of.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::map::{Extent, Map};
 use crate::container::state::claim::Claim;
-use crate::container::state::directory::{list, lock, state_directory};
+use crate::container::state::directory::{lock, state_directory};
+use crate::container::state::pool;
 use crate::told::errors::{Error, Result};
 
 /// How many users and groups a container has: all that programs are used to, 0 to 65535.
@@ -26,56 +25,55 @@ const REGION: std::ops::Range<u32> = 0x7000_0000..0x7ffe_0000;
 /// Whose entries in /etc/subuid and /etc/subgid are for root's containers.
 const OWNERS: [&str; 3] = ["root", "0", "cooperage"];
 
-/// The directory of the claims.
-const RANGES: &str = "ranges";
-
 const STEP: &str = "choose users for the container";
 
 /// Users and groups that are this runtime's as long as it lives.
 pub struct Range {
-    users: Block,
-    groups: Block,
-}
-
-struct Block {
-    start: u32,
-    claim: RefCell<Option<Claim>>,
+    first_user: u32,
+    first_group: u32,
+    claims: Vec<Claim>,
 }
 
 impl Range {
     /// Takes the lowest free users, and the lowest free groups.
     pub fn take() -> Result<Range> {
         let lock = lock("users")?;
-        let take = |kind| {
-            Block::take(kind, &lock).inspect_err(|_| {
-                if let Ok(directory) = directory(kind) {
-                    tidy(Some(&directory));
-                }
-            })
-        };
-        let users = take(&USERS)?;
-        let groups = take(&GROUPS).inspect_err(|_| users.give_back())?;
-        Ok(Range { users, groups })
+        let (first_user, users) = USERS.take(&lock)?;
+        match GROUPS.take(&lock) {
+            Ok((first_group, groups)) => Ok(Range { first_user, first_group, claims: vec![users, groups] }),
+            Err(error) => {
+                give_back(vec![users], &lock);
+                Err(error)
+            }
+        }
     }
 
     /// The map of its users.
     pub fn uids(&self) -> Map {
-        self.users.map()
+        map(self.first_user)
     }
 
     /// The map of its groups.
     pub fn gids(&self) -> Map {
-        self.groups.map()
+        map(self.first_group)
     }
 }
 
 impl Drop for Range {
     fn drop(&mut self) {
         // Without the lock the next one could take what is being removed; then the next sweep removes it.
-        let Ok(_lock) = lock("users") else { return };
-        self.users.give_back();
-        self.groups.give_back();
+        let Ok(lock) = lock("users") else { return };
+        give_back(std::mem::take(&mut self.claims), &lock);
     }
+}
+
+fn map(first: u32) -> Map {
+    Map(vec![Extent { inside: 0, outside: first, count: COUNT }])
+}
+
+fn give_back(claims: Vec<Claim>, _: &Claim) {
+    claims.into_iter().for_each(pool::give_back);
+    remove_if_empty();
 }
 
 /// Users or groups: the files that say who has which.
@@ -91,41 +89,23 @@ struct Kind {
 const USERS: Kind = Kind { name: "users", subordinate: "/etc/subuid", names: "/etc/passwd" };
 const GROUPS: Kind = Kind { name: "groups", subordinate: "/etc/subgid", names: "/etc/group" };
 
-impl Block {
-    fn map(&self) -> Map {
-        Map(vec![Extent { inside: 0, outside: self.start, count: COUNT }])
-    }
-
-    fn give_back(&self) {
-        let Some(claim) = self.claim.take() else { return };
-        let directory = claim.path().parent().map(Path::to_path_buf);
-        claim.remove();
-        tidy(directory.as_deref());
-    }
-
+impl Kind {
     // ANCHOR: range-take
-    fn take(kind: &Kind, _: &Claim) -> Result<Block> {
+    fn take(&self, _: &Claim) -> Result<(u32, Claim)> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default(); // not there: nobody has any
-        let candidates = candidates(&read(kind.subordinate), &read(kind.names), kind)?;
-
-        let directory = directory(kind)?;
-        fs::create_dir_all(&directory).map_err(|error| Error::io(STEP, &directory, &error))?;
-        // Where there is a file, somebody lives, or has died a moment ago: the last resort.
-        let name = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
-        let noted: HashSet<u32> = list(&directory).into_iter().filter_map(name).collect();
-        let (used, fresh): (Vec<u32>, Vec<u32>) =
-            candidates.into_iter().partition(|start| noted.contains(start));
-        let all = fresh.len() + used.len();
-        for start in fresh.into_iter().chain(used) {
-            if let Some(claim) = Claim::take(STEP, &directory.join(start.to_string()))? {
-                return Ok(Block { start, claim: RefCell::new(Some(claim)) });
+        let candidates = candidates(&read(self.subordinate), &read(self.names), self)?;
+        let taken = pool::take(STEP, &directory(self)?, || candidates.iter().copied());
+        match taken.inspect_err(|_| remove_if_empty())? {
+            Some(taken) => Ok(taken),
+            None => {
+                let all = candidates.len();
+                let detail = format!("living containers have all {all} ranges of {COUNT} {}", self.name);
+                Err(Error::new(STEP, detail).remedy(format!(
+                    "give root more: add a line root:START:COUNT to {}, or use --userns host",
+                    self.subordinate
+                )))
             }
         }
-        Err(Error::new(STEP, format!("living containers have all {all} ranges of {} {}", COUNT, kind.name))
-            .remedy(format!(
-                "give root more: add a line root:START:COUNT to {}, or use --userns host",
-                kind.subordinate
-            )))
     }
     // ANCHOR_END: range-take
 }
@@ -187,28 +167,31 @@ impl Entry<'_> {
 
 /// Removes the files of ranges whose runtimes are dead.
 pub fn sweep() -> Result<()> {
-    if !state_directory()?.join(RANGES).exists() {
+    if !ranges()?.exists() {
         return Ok(());
     }
     let _lock = lock("users")?;
     for kind in [&USERS, &GROUPS] {
-        let directory = directory(kind)?;
-        list(&directory).iter().filter_map(|path| Claim::inherit(path)).for_each(Claim::remove);
-        tidy(Some(&directory));
+        pool::sweep(&directory(kind)?);
     }
+    remove_if_empty();
     Ok(())
 }
 
-/// Removes the directories of the claims, if these were the last ones.
-fn tidy(directory: Option<&Path>) {
-    let above = directory.and_then(Path::parent);
-    for empty in [directory, above].into_iter().flatten() {
-        let _ = fs::remove_dir(empty);
+/// Removes the directories of the claims, if no claim is left.
+fn remove_if_empty() {
+    let directories = [directory(&USERS), directory(&GROUPS), ranges()];
+    for directory in directories.into_iter().flatten() {
+        let _ = fs::remove_dir(directory);
     }
 }
 
+fn ranges() -> Result<PathBuf> {
+    Ok(state_directory()?.join("ranges"))
+}
+
 fn directory(kind: &Kind) -> Result<PathBuf> {
-    Ok(state_directory()?.join(RANGES).join(kind.name))
+    Ok(ranges()?.join(kind.name))
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
 
 use super::map::{Extent, Map};
 use super::range::Entry;
+use crate::container::programs;
 use crate::container::sys::{self, CloneFlags};
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -44,7 +44,7 @@ impl Subordinate {
     /// What stands in /etc/subuid and /etc/subgid for this user. The error says what is missing.
     pub fn find(user: Uid, group: Gid) -> Result<Subordinate> {
         let program = |name: &str| {
-            find_program(name).ok_or_else(|| missing(&format!("the program {name} is not there")))
+            programs::find(name, &[]).ok_or_else(|| missing(&format!("the program {name} is not there")))
         };
         let (newuidmap, newgidmap) = (program("newuidmap")?, program("newgidmap")?);
         let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
@@ -109,12 +109,8 @@ struct Scribe {
 
 impl Scribe {
     fn hire(program: &Path, target: Pid, map: &Map) -> Result<Scribe> {
-        let pipe = || {
-            let made = nix::unistd::pipe2(OFlag::O_CLOEXEC);
-            made.map_err(|errno| Error::call(STEP, "pipe2(O_CLOEXEC)", errno))
-        };
-        let (ready_read, ready_write) = pipe()?;
-        let (said_read, said_write) = pipe()?;
+        let (ready_read, ready_write) = sys::pipe(STEP)?;
+        let (said_read, said_write) = sys::pipe(STEP)?;
         let why = "leave somebody outside, who may write the map";
         // SAFETY: this is the start of the runtime, which has one thread.
         if let Some(pid) = unsafe { sys::clone(why, CloneFlags::empty())? } {
@@ -133,8 +129,7 @@ impl Scribe {
             }
             let _ = become_program(program, target, map);
         }
-        // SAFETY: _exit(2) has no precondition. What was registered to run at exit belongs to the parent.
-        unsafe { libc::_exit(1) }
+        sys::exit(1)
     }
 
     /// The namespace is there: let it write.
@@ -184,14 +179,6 @@ fn become_program(program: &Path, target: Pid, map: &Map) -> Result<std::convert
 
 fn missing(what: &str) -> Error {
     Error::new(STEP, what).remedy(REMEDY)
-}
-
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .find(|program| nix::unistd::access(program, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
 // ANCHOR: subordinate-map

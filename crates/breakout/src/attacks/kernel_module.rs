@@ -29,5 +29,5 @@ pub const ATTACK: Attack = Attack {
             Err(errno) => Err(errno).at("init_module()"),
         }
     },
-    judge: |_: &mut Arena, said| matches!(&said.answer, Some(Ok(_))),
+    judge: Arena::was_let,
 };

@@ -23,7 +23,7 @@ pub const ATTACK: Attack = Attack {
     because: "close_range(2) closes everything above 2; and nobody enters a user namespace above his own",
     prepare: |arena: &mut Arena| arena.leak("/proc/self/ns/user".as_ref()),
     attack,
-    judge: |_: &mut Arena, said| matches!(&said.answer, Some(Ok(_))),
+    judge: Arena::was_let,
 };
 
 fn attack(_: &Inside) -> Result<String, Stopped> {

@@ -2,6 +2,9 @@
 
 use crate::Attack;
 
+/// Those that reach for the whole machine: they are tried in one that is thrown away.
+pub const OF_THE_MACHINE: [&str; 4] = ["sysrq", "kernel-module", "reboot", "clock"];
+
 macro_rules! attacks {
     ($($name:ident),* $(,)?) => {
         $(mod $name;)*

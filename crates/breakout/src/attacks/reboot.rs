@@ -28,5 +28,5 @@ pub const ATTACK: Attack = Attack {
         let _ = set(libc::RB_DISABLE_CAD);
         Ok(String::new())
     },
-    judge: |_: &mut Arena, said| matches!(&said.answer, Some(Ok(_))),
+    judge: Arena::was_let,
 };

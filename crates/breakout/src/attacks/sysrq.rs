@@ -25,5 +25,5 @@ pub const ATTACK: Attack = Attack {
         let file = File::options().write(true).open("/proc/sysrq-trigger");
         file.and_then(|mut file| file.write_all(b"h")).at("write(/proc/sysrq-trigger)").map(|()| String::new())
     },
-    judge: |_: &mut Arena, said| matches!(&said.answer, Some(Ok(_))),
+    judge: Arena::was_let,
 };
