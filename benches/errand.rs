@@ -1,6 +1,6 @@
 //! The calls of chapter 7 that make nothing of the container, but serve whoever uses it: the notes about what has to be
-//! removed, the search for a root filesystem and for the cgroups, the report at the end. They are written down
-//! from strace(1), in order.
+//! removed, the search for a root filesystem and for the cgroups, the report at the end; and of chapter 8 the search for
+//! users that nobody else has. They are written down from strace(1), in order.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::null_mut;
@@ -13,6 +13,13 @@ pub struct Errand {
     page: c_int,
     path: CString,
     cgroups: Vec<String>,
+    users: Option<Users>,
+}
+
+/// Claims of users and of groups, as chapter 8 takes them.
+struct Users {
+    lock: CString,
+    claims: Vec<(CString, c_int)>,
 }
 
 static ERRAND: OnceLock<Errand> = OnceLock::new();
@@ -23,8 +30,8 @@ pub fn get() -> Option<&'static Errand> {
 }
 
 /// Before the first cgroup is made.
-pub fn begin(rootfs: &str, scratch: &str, cgroups: &[(String, bool)]) {
-    ERRAND.get_or_init(|| Errand::begin(rootfs, scratch, cgroups));
+pub fn begin(rootfs: &str, scratch: &str, cgroups: &[(String, bool)], users: bool) {
+    ERRAND.get_or_init(|| Errand::begin(rootfs, scratch, cgroups, users));
 }
 
 pub fn look(path: &str) {
@@ -68,8 +75,44 @@ fn try_locks(directory: &CStr) {
     }
 }
 
+impl Users {
+    fn choose(scratch: &str) -> Users {
+        let at = |name: &str| text(&[scratch, name]);
+        read_whole(c"/proc/self/uid_map");
+        let lock_file = at("/users");
+        let locked = lock(&lock_file, libc::LOCK_EX);
+        let kinds = [("/uids", c"/etc/subuid", c"/etc/passwd"), ("/gids", c"/etc/subgid", c"/etc/group")];
+        let claims = kinds.map(|(directory, subordinate, names)| {
+            read_whole(subordinate);
+            read_whole(names);
+            ask!(mkdir(at(directory).as_ptr(), 0o777));
+            let _ = std::fs::read_dir(format!("{scratch}{directory}")).map(Iterator::count);
+            let claim = at(&format!("{directory}/floor-{}", std::process::id()));
+            let held = lock(&claim, libc::LOCK_EX | libc::LOCK_NB);
+            (claim, held)
+        });
+        call!(flock(locked, libc::LOCK_UN));
+        call!(close(locked));
+        Users { lock: lock_file, claims: claims.into() }
+    }
+
+    fn give_back(&self) {
+        let locked = lock(&self.lock, libc::LOCK_EX);
+        for (claim, held) in &self.claims {
+            call!(unlink(claim.as_ptr()));
+            call!(flock(*held, libc::LOCK_UN));
+            call!(close(*held));
+            let directory =
+                claim.to_str().unwrap_or_default().rsplit_once('/').map_or("", |(above, _)| above);
+            ask!(rmdir(text(&[directory]).as_ptr()));
+        }
+        call!(flock(locked, libc::LOCK_UN));
+        call!(close(locked));
+    }
+}
+
 impl Errand {
-    fn begin(rootfs: &str, scratch: &str, cgroups: &[(String, bool)]) -> Errand {
+    fn begin(rootfs: &str, scratch: &str, cgroups: &[(String, bool)], users: bool) -> Errand {
         let at = |name: &str| text(&[scratch, name]);
         ask!(mkdir(at("").as_ptr(), 0o700));
         look(scratch);
@@ -110,6 +153,7 @@ impl Errand {
         }
         link_of(&text(&["/proc/self/fd/", &held.to_string()]));
 
+        let users = users.then(|| Users::choose(scratch));
         let random = call!(open(c"/dev/urandom".as_ptr(), libc::O_CLOEXEC)) as c_int;
         call!(read(random, [0u8; 6].as_mut_ptr().cast::<c_void>(), 6));
         call!(close(random));
@@ -124,7 +168,7 @@ impl Errand {
         for note in &cgroups {
             call!(write(page, note.as_ptr().cast(), note.len()));
         }
-        Errand { page, path, cgroups }
+        Errand { page, path, cgroups, users }
     }
 
     /// Between the cgroups and clone(2).
@@ -164,6 +208,9 @@ impl Errand {
 
     /// At the very end.
     pub fn tear_up(&self) {
+        if let Some(users) = &self.users {
+            users.give_back();
+        }
         call!(unlink(self.path.as_ptr()));
         call!(flock(self.page, libc::LOCK_UN));
         call!(close(self.page));

@@ -1,12 +1,13 @@
 //! The floor: the system calls of chapter 7, or of chapter 8, in the chapter's order, and nothing else. No argument is parsed, no error is
 //! explained: what fails, ends it. `start.rs` measures the chapters against it.
 //!
-//!     floor few|all|users ROOTFS SCRATCH BRIDGE CGROUP...
+//!     floor few|all|users|users-all ROOTFS SCRATCH BRIDGE CGROUP...
 //!
 //! "few" are the calls that make the container and remove it, "users" are those of chapter 8: with a user namespace, and
 //! the rootfs in an id-mapped mount. "all" are those of chapter 7 that serve its user, too:
-//! the notes, the search for a root filesystem and for the cgroups, the report at the end (errand.rs). These are
-//! made as they are on a host like the one where they were written down, with its v1 cgroups and without a bridge.
+//! the notes, the search for a root filesystem and for the cgroups, the report at the end (errand.rs); "users-all" are
+//! those of chapter 8. These are made as they are on a host like the one where they were written down, with its v1
+//! cgroups and without a bridge.
 //!
 //! BRIDGE is the index of a bridge to plug into, or 0; each CGROUP is a directory to make a cgroup in, of
 //! version 1 if its name says which controller it is for. The limits are 64 MiB, half a processor, 100
@@ -374,8 +375,9 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
             (directory, version_1)
         })
         .collect();
-    if argument(1) == "all" {
-        errand::begin(rootfs, scratch, &cgroups);
+    let users = argument(1).starts_with("users");
+    if argument(1).ends_with("all") {
+        errand::begin(rootfs, scratch, &cgroups, users);
     }
     let errand = errand::get();
     for (directory, _) in &cgroups {
@@ -383,7 +385,6 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
     }
     let signals = errand.map(|errand| (errand, errand.before_clone()));
 
-    let users = argument(1) == "users";
     let stage = users.then(|| Stage::new(scratch, rootfs));
     let mut ready = [0; 2];
     call!(pipe2(ready.as_mut_ptr(), libc::O_CLOEXEC));

@@ -102,8 +102,9 @@ pub fn move_out() -> Outcome {
 impl Bench {
     pub fn new() -> Outcome<Bench> {
         let rootfs = Rootfs::find(None)?;
-        // As long as a container is there, the bridge is. The first and the last one pay for it.
-        let keeper = Command::new(CHAPTERS[6])
+        // As long as a container is there, so are the bridge and the directories of the claims. The first and the last
+        // one pay for them.
+        let keeper = Command::new(CHAPTERS[7])
             .args(LIMITS.split(' '))
             .args(["--", "sleep", "100000"])
             .stdin(Stdio::null())
@@ -141,6 +142,7 @@ impl Bench {
             ("few", true) => ("floor, bridge", "and a cable to a bridge"),
             ("users", false) => ("floor, users", "the calls of chapter 8 that make the container"),
             ("users", true) => ("floor, users, bridge", "and a cable to a bridge"),
+            ("users-all", _) => ("floor, users, all calls", "and those that look up, note and report"),
             _ => ("floor, all calls", "and those that look up, note and report"),
         };
         let cgroups: Vec<_> = self.cgroups.iter().map(|path| path.display().to_string()).collect();
@@ -183,6 +185,7 @@ impl Bench {
             self.floor(true),
             self.floor_with("users", false),
             self.floor_with("users", true),
+            self.floor_with("users-all", false),
         ];
         // Those two as `just small` makes them: no loader, and a smaller C library.
         for library in ["musl", "gnu"] {

@@ -175,7 +175,7 @@ impl Things {
             count: [
                 lines("/proc/self/mountinfo"),
                 lines("/proc/self/net/dev"),
-                ["runtimes", "addresses", "ranges/users"].map(|name| entries(&state.join(name))).iter().sum(),
+                ["runtimes", "addresses", "uids"].map(|name| entries(&state.join(name))).iter().sum(),
                 entries(Path::new("/sys/fs/cgroup/pids")) + entries(Path::new("/sys/fs/cgroup")),
             ],
         }

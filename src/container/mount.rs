@@ -115,8 +115,8 @@ fn make_dev(root: &NewRoot) -> Result<()> {
             // In a user namespace nobody can make a device node, but one that is there can be borrowed.
             let source = Path::new("/dev").join(name);
             let tree = sys::open_tree("borrow the host's device", AT_FDCWD, &source, false)?;
-            let place = root.file(&format!("dev/{name}"))?;
-            sys::move_mount("put it into the new /dev", tree.as_fd(), place.as_fd())?;
+            let file = place.make_file(name)?;
+            sys::move_mount("put it into the new /dev", tree.as_fd(), file.as_fd())?;
         }
     }
     for (name, to) in DEV_LINKS {

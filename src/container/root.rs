@@ -1,6 +1,6 @@
 //! Chapters 1 and 3: the root directory, first changed with chroot(2), then exchanged with pivot_root(2).
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -169,6 +169,17 @@ impl Place {
             .create(&path)
             .map_err(|error| Error::io(format!("make a directory {name}"), &path, &error))?;
         Ok(path)
+    }
+
+    /// Makes an empty file in it, likewise.
+    pub fn make_file(&self, name: &str) -> Result<File> {
+        let path = self.path.join(name);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path)
+            .map_err(|error| Error::io(format!("make a file {name}"), &path, &error))
     }
 }
 // ANCHOR_END: place

@@ -109,8 +109,8 @@ pub const SESSIONS: &[Session] = &[
             "cargo run --bin chapter08 -- sleep 1000 &",
             "~ wait_for pgrep -x sleep",
             "cargo run --bin chapter08 -- cat /proc/self/uid_map",
-            "ls /run/cooperage/ranges/users",
-            "kill $!; wait; ls /run/cooperage/ranges",
+            "ls /run/cooperage/uids",
+            "kill $!; wait; ls /run/cooperage/uids",
         ],
     ),
     // A mount that covers something, and one that is read-only.

@@ -42,7 +42,7 @@ impl Range {
         match GROUPS.take(&lock) {
             Ok((first_group, groups)) => Ok(Range { first_user, first_group, claims: vec![users, groups] }),
             Err(error) => {
-                give_back(vec![users], &lock);
+                pool::give_back(users);
                 Err(error)
             }
         }
@@ -62,8 +62,8 @@ impl Range {
 impl Drop for Range {
     fn drop(&mut self) {
         // Without the lock the next one could take what is being removed; then the next sweep removes it.
-        let Ok(lock) = lock("users") else { return };
-        give_back(std::mem::take(&mut self.claims), &lock);
+        let Ok(_lock) = lock("users") else { return };
+        self.claims.drain(..).for_each(pool::give_back);
     }
 }
 
@@ -71,31 +71,27 @@ fn map(first: u32) -> Map {
     Map(vec![Extent { inside: 0, outside: first, count: COUNT }])
 }
 
-fn give_back(claims: Vec<Claim>, _: &Claim) {
-    claims.into_iter().for_each(pool::give_back);
-    remove_if_empty();
-}
-
 /// Users or groups: the files that say who has which.
 struct Kind {
-    /// What they are called, and the directory of the claims.
     name: &'static str,
+    /// The directory of the claims.
+    claims: &'static str,
     /// subuid(5), subgid(5)
     subordinate: &'static str,
     /// passwd(5), group(5)
     names: &'static str,
 }
 
-const USERS: Kind = Kind { name: "users", subordinate: "/etc/subuid", names: "/etc/passwd" };
-const GROUPS: Kind = Kind { name: "groups", subordinate: "/etc/subgid", names: "/etc/group" };
+const USERS: Kind = Kind { name: "users", claims: "uids", subordinate: "/etc/subuid", names: "/etc/passwd" };
+const GROUPS: Kind = Kind { name: "groups", claims: "gids", subordinate: "/etc/subgid", names: "/etc/group" };
 
 impl Kind {
     // ANCHOR: range-take
     fn take(&self, _: &Claim) -> Result<(u32, Claim)> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default(); // not there: nobody has any
         let candidates = candidates(&read(self.subordinate), &read(self.names), self)?;
-        let taken = pool::take(STEP, &directory(self)?, || candidates.iter().copied());
-        match taken.inspect_err(|_| remove_if_empty())? {
+        let taken = pool::take(STEP, &self.directory()?, || candidates.iter().copied())?;
+        match taken {
             Some(taken) => Ok(taken),
             None => {
                 let all = candidates.len();
@@ -108,6 +104,10 @@ impl Kind {
         }
     }
     // ANCHOR_END: range-take
+
+    fn directory(&self) -> Result<PathBuf> {
+        Ok(state_directory()?.join(self.claims))
+    }
 }
 
 // ANCHOR: range-candidates
@@ -167,31 +167,14 @@ impl Entry<'_> {
 
 /// Removes the files of ranges whose runtimes are dead.
 pub fn sweep() -> Result<()> {
-    if !ranges()?.exists() {
-        return Ok(());
-    }
-    let _lock = lock("users")?;
     for kind in [&USERS, &GROUPS] {
-        pool::sweep(&directory(kind)?);
+        let directory = kind.directory()?;
+        if directory.exists() {
+            let _lock = lock("users")?;
+            pool::sweep(&directory);
+        }
     }
-    remove_if_empty();
     Ok(())
-}
-
-/// Removes the directories of the claims, if no claim is left.
-fn remove_if_empty() {
-    let directories = [directory(&USERS), directory(&GROUPS), ranges()];
-    for directory in directories.into_iter().flatten() {
-        let _ = fs::remove_dir(directory);
-    }
-}
-
-fn ranges() -> Result<PathBuf> {
-    Ok(state_directory()?.join("ranges"))
-}
-
-fn directory(kind: &Kind) -> Result<PathBuf> {
-    Ok(ranges()?.join(kind.name))
 }
 
 #[cfg(test)]
