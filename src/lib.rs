@@ -43,6 +43,8 @@ mod book {
     mod chapter_07 {}
     #[doc = include_str!("../book/src/08-user.md")]
     mod chapter_08 {}
+    #[doc = include_str!("../book/src/09-power.md")]
+    mod chapter_09 {}
     #[doc = include_str!("../book/src/road-ahead.md")]
     mod road_ahead {}
     #[doc = include_str!("../book/src/attacks.md")]

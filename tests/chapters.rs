@@ -28,6 +28,8 @@ mod mounts;
 mod names;
 #[path = "chapters/network.rs"]
 mod network;
+#[path = "chapters/power.rs"]
+mod power;
 #[path = "chapters/rootfs.rs"]
 mod rootfs;
 #[path = "chapters/status.rs"]
@@ -51,6 +53,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(ending::cases());
     cases.extend(users::cases());
     cases.extend(uplink::cases());
+    cases.extend(power::cases());
     cases.extend(errors::cases());
     cases.extend(explain::cases());
     cases.extend(leftovers::cases());

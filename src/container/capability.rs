@@ -80,6 +80,22 @@ impl Capability {
         1_u64.checked_shl(self.0).is_some_and(|bit| set & bit != 0)
     }
 
+    /// Does this kernel have it?
+    pub fn is_known_to_kernel(self) -> bool {
+        self.read_bounding_set() >= 0
+    }
+
+    /// Can a program that this process starts have it?
+    pub fn is_in_bounding_set(self) -> bool {
+        self.read_bounding_set() == 1
+    }
+
+    /// 1, 0, or -1 for an invalid number.
+    fn read_bounding_set(self) -> libc::c_int {
+        // SAFETY: numbers are all that this prctl takes.
+        unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(self.0), 0, 0, 0) }
+    }
+
     /// Keeps it from every program that this process starts from here on. One system call, which a child may
     /// make between fork and exec.
     pub fn drop_from_bounding_set(self) -> nix::Result<()> {

@@ -28,12 +28,22 @@ use crate::told::errors::{Error, Result};
 /// So nobody may but root of the user namespace in which the runtime was started. It is done before
 /// the command is there.
 pub fn run(parent: &Parent, become_command: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
+    run_confined(parent, become_command, || Ok(()))
+}
+
+/// Chapter 9: does the same, and once the command has been started gives up by `confine` what only the start needed.
+pub fn run_confined(
+    parent: &Parent,
+    become_command: impl FnOnce() -> Result<Infallible>,
+    confine: impl FnOnce() -> Result<()>,
+) -> Result<Infallible> {
     sys::set_not_dumpable("let none but real root follow /proc/1/exe to the runtime's own program")?;
     let start = || {
         // SAFETY: of what it changes nothing is used after it: it fails, or becomes the command.
         unsafe { sys::vfork(START, || end_as(parent, become_command)) }
     };
-    end_with(parent, close_files(parent).and_then(|()| start()))
+    let started = close_files(parent).and_then(|()| start());
+    end_with(parent, started.and_then(|command| confine().map(|()| command)))
 }
 
 const START: &str = "start the command as a child of init";

@@ -45,6 +45,10 @@ pub mod init;
 pub mod stage;
 pub mod user;
 
+// Chapter 9
+pub mod power;
+pub mod seccomp;
+
 // Above the story: what enters, and what clears up
 pub mod host;
 pub mod sweep;

@@ -42,9 +42,14 @@ const NO_MOUNT: &str = "the root directory is not a mount: this is a chroot. Run
 // ANCHOR: furnish
 /// Mounts /proc, /sys and /dev, and makes /tmp.
 pub fn furnish(root: &NewRoot) -> Result<()> {
+    furnish_with(root, SHARED_MEMORY)
+}
+
+/// Chapter 9: the same, with so many bytes of shared memory.
+pub fn furnish_with(root: &NewRoot, shared_memory: u64) -> Result<()> {
     mount_proc(root)?;
     mount_sys(root)?;
-    make_dev(root)?;
+    make_dev(root, shared_memory)?;
     make_tmp(root)
 }
 
@@ -90,8 +95,11 @@ const DEV_LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// How much there is of shared memory, unless it is said otherwise: 64 MiB, as with Docker.
+pub const SHARED_MEMORY: u64 = 64 << 20;
+
 /// A /dev with a handful of harmless devices. The host's has its disks.
-fn make_dev(root: &NewRoot) -> Result<()> {
+fn make_dev(root: &NewRoot, shared_memory: u64) -> Result<()> {
     let target = root.directory("dev")?;
     let how = MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME;
     let tmpfs = Some(Path::new("tmpfs"));
@@ -136,7 +144,10 @@ fn make_dev(root: &NewRoot) -> Result<()> {
         Some(options),
     )?;
     let shm = place.make_directory("shm")?;
-    let options: &[u8] = b"mode=1777,size=64m";
+    let options = match shared_memory {
+        SHARED_MEMORY => "mode=1777,size=64m".to_string(),
+        bytes => format!("mode=1777,size={bytes}"),
+    };
     let how = how | MsFlags::MS_NODEV;
     sys::mount(
         "have room for shared memory, as shm_open(3) wants it",
@@ -144,7 +155,7 @@ fn make_dev(root: &NewRoot) -> Result<()> {
         &shm,
         Some("tmpfs"),
         how,
-        Some(options),
+        Some(options.as_bytes()),
     )
 }
 
@@ -159,10 +170,10 @@ fn make_tmp(root: &NewRoot) -> Result<()> {
     set_mode(tmp, 0o1777)
 }
 
-/// Is a mount in hand that of a directory? By the descriptor: its name may lead somewhere else by now.
-pub(super) fn is_directory(tree: &OwnedFd) -> Result<bool> {
+/// Is a mount in hand, or a place, that of a directory? By the descriptor: its name may lead somewhere else by now.
+pub fn is_directory(tree: &OwnedFd) -> Result<bool> {
     let found = fstat(tree).map_err(|errno| {
-        Error::call("look at the volume's source", format!("fstat({})", tree.as_raw_fd()), errno)
+        Error::call("see whether it is a directory", format!("fstat({})", tree.as_raw_fd()), errno)
     })?;
     Ok(SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR)
 }

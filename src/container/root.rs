@@ -1,7 +1,7 @@
 //! Chapters 1 and 3: the root directory, first changed with chroot(2), then exchanged with pivot_root(2).
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -123,6 +123,20 @@ impl NewRoot {
         }
     }
 
+    /// An empty directory, which is in no layer and always the same: to cover others with.
+    pub fn empty_directory(&self) -> Result<OwnedFd> {
+        const STEP: &str = "have an empty directory";
+        let path = self.scratch.join("empty");
+        match DirBuilder::new().mode(0o555).create(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(Error::io(STEP, &path, &error));
+            }
+            _ => {}
+        }
+        nix::fcntl::open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::call(STEP, format!("open({}, O_PATH)", path.display()), errno))
+    }
+
     // ANCHOR: provide-file
     /// Puts a file with this text at `name`, without writing to the root's own layer: the file is in
     /// memory and mounted over the name. So Docker does it with /etc/hostname, hosts and resolv.conf.
@@ -160,6 +174,11 @@ impl Place {
         &self.path
     }
 
+    /// The descriptor alone.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Makes a directory in it, and returns a path that leads there. Only for what we have just mounted
     /// here: nobody else has put a link of that name into it.
     pub fn make_directory(&self, name: &str) -> Result<PathBuf> {
@@ -183,6 +202,13 @@ impl Place {
     }
 }
 // ANCHOR_END: place
+
+/// The root directory itself.
+impl AsFd for NewRoot {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
 
 impl AsFd for Place {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -20,6 +20,8 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Pid, Uid};
 
+use super::capability::Capability;
+use super::seccomp::program::Instruction;
 use crate::told::errors::{Error, Result, Subject};
 use crate::told::explain::{self, Returned, quote};
 
@@ -341,6 +343,23 @@ pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Res
 }
 // ANCHOR_END: sys-open-in-root
 
+/// openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS: finds `name` below `directory`, and follows no link at all.
+pub fn open_beneath(why: &str, directory: BorrowedFd, name: &Path, how: OFlag) -> Result<OwnedFd> {
+    let how = how | OFlag::O_CLOEXEC;
+    let shown = || {
+        format!(
+            "openat2({}, {}, {{flags={}, resolve=RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS}})",
+            directory.as_raw_fd(),
+            path(name),
+            flags(how.iter_names().map(|(name, _)| name).filter(|name| *name != "O_LARGEFILE")),
+        )
+    };
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    call(Subject::New, why, shown, || {
+        nix::fcntl::openat2(directory, name, OpenHow::new().flags(how).resolve(resolve))
+    })
+}
+
 /// The call itself, for who has nothing to tell.
 pub fn look_up_in_root(root: BorrowedFd, name: &Path, how: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
     let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
@@ -422,6 +441,128 @@ pub fn setresgid(why: &str, gid: Gid) -> Result<()> {
 pub fn setresuid(why: &str, uid: Uid) -> Result<()> {
     let shown = || format!("setresuid({uid}, {uid}, {uid})");
     call(Subject::Privileged, why, shown, || nix::unistd::setresuid(uid, uid, uid))
+}
+
+/// prctl(2) with PR_SET_NO_NEW_PRIVS: from here on execve(2) gives no one more rights than he has. It cannot be undone.
+pub fn set_no_new_privs(why: &str) -> Result<()> {
+    let shown = || "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)".to_string();
+    call(Subject::Other, why, shown, nix::sys::prctl::set_no_new_privs)
+}
+
+/// prctl(2) with PR_SET_KEEPCAPS: whoever stops being user 0 keeps what he is permitted, until the next execve(2).
+pub fn keep_capabilities(why: &str) -> Result<()> {
+    let shown = || "prctl(PR_SET_KEEPCAPS, 1)".to_string();
+    call(Subject::Other, why, shown, || {
+        // SAFETY: numbers are all that this prctl takes.
+        Errno::result(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1 as libc::c_ulong, 0, 0, 0) }).map(drop)
+    })
+}
+
+/// landlock_create_ruleset(2): a ruleset that speaks of these rights to files, and has no rule yet.
+pub fn landlock_create_ruleset(why: &str, actions: u64) -> Result<OwnedFd> {
+    let shown = || format!("landlock_create_ruleset({{handled_access_fs={actions:#x}}}, 8, 0)");
+    call(Subject::New, why, shown, || {
+        // SAFETY: the first version's attributes are one number, which outlives the call; the result is a new descriptor
+        // that nobody else owns.
+        unsafe {
+            let size = size_of::<u64>();
+            let fd = libc::syscall(libc::SYS_landlock_create_ruleset, &raw const actions, size, 0);
+            Errno::result(fd).map(|fd| OwnedFd::from_raw_fd(fd as RawFd))
+        }
+    })
+}
+
+/// landlock_restrict_self(2): from here on this process, and what it starts, is held to the ruleset.
+pub fn landlock_restrict_self(why: &str, ruleset: &OwnedFd) -> Result<()> {
+    let fd = ruleset.as_raw_fd();
+    let shown = || format!("landlock_restrict_self({fd}, 0)");
+    call(Subject::Other, why, shown, || {
+        // SAFETY: numbers are all that it takes.
+        Errno::result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd, 0) }).map(drop)
+    })
+}
+
+// ANCHOR: sys-seccomp
+/// seccomp(2) with SECCOMP_SET_MODE_FILTER.
+pub fn seccomp(why: &str, program: &[Instruction]) -> Result<()> {
+    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
+    let list = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut().cast() };
+    let shown = || format!("seccomp(SECCOMP_SET_MODE_FILTER, 0, {{len={}, ...}})", list.len);
+    call(Subject::Other, why, shown, || {
+        // SAFETY: `list` has as many instructions as it says, each laid out as struct sock_filter, and outlives the call,
+        // which only reads it.
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const list)
+        })
+        .map(drop)
+    })
+}
+// ANCHOR_END: sys-seccomp
+
+// ANCHOR: sys-capset
+/// capset(2): the three sets that a thread has of its own, each a word of bits.
+pub fn capset(why: &str, effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522; // 64 bits, in two halves
+    let header = [VERSION_3, 0]; // and 0 is this thread
+    let sets = [effective, permitted, inheritable];
+    let halves: Vec<u32> = [0, 32].iter().flat_map(|shift| sets.map(|set| (set >> shift) as u32)).collect();
+    let shown = || {
+        format!(
+            "capset({{_LINUX_CAPABILITY_VERSION_3, 0}}, {{effective={effective:#x}, permitted={permitted:#x}, \
+                 inheritable={inheritable:#x}}})"
+        )
+    };
+    call(Subject::Privileged, why, shown, || {
+        // SAFETY: header and sets have the size that version 3 wants, and outlive the call.
+        Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), halves.as_ptr()) }).map(drop)
+    })
+}
+// ANCHOR_END: sys-capset
+
+/// capget(2): what this thread is permitted.
+pub fn permitted() -> nix::Result<u64> {
+    let mut header = [0x2008_0522_u32, 0];
+    let mut halves = [0_u32; 6];
+    // SAFETY: header and sets have the size that version 3 wants, and outlive the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), halves.as_mut_ptr()) })?;
+    Ok(u64::from(halves[1]) | u64::from(halves[4]) << 32)
+}
+
+/// prctl(2) with PR_CAP_AMBIENT_CLEAR_ALL: nothing is handed on to programs that know nothing of capabilities.
+pub fn clear_ambient(why: &str) -> Result<()> {
+    let shown = || "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)".to_string();
+    call(Subject::Other, why, shown, || {
+        let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
+        // SAFETY: numbers are all that this prctl takes.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) }).map(drop)
+    })
+}
+
+/// prctl(2) with PR_CAP_AMBIENT_RAISE: hands one on, permitted and inheritable as it is, through execve(2).
+pub fn raise_ambient(why: &str, capability: Capability) -> Result<()> {
+    let shown = || format!("prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {capability}, 0, 0)");
+    call(Subject::Privileged, why, shown, || {
+        let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+        let number = libc::c_ulong::from(capability.0);
+        // SAFETY: numbers are all that this prctl takes.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, 0, 0) }).map(drop)
+    })
+}
+
+/// setrlimit(2), by prlimit(2), for this process. `None` is no limit.
+pub fn set_limit(why: &str, limit: (&str, u32), soft: Option<u64>, hard: Option<u64>) -> Result<()> {
+    let (name, number) = limit;
+    let word = |value: Option<u64>| value.map_or("RLIM64_INFINITY".to_string(), |value| value.to_string());
+    let shown =
+        || format!("prlimit64(0, {name}, {{rlim_cur={}, rlim_max={}}}, NULL)", word(soft), word(hard));
+    let value = |value: Option<u64>| value.unwrap_or(libc::RLIM64_INFINITY);
+    let wanted = libc::rlimit64 { rlim_cur: value(soft), rlim_max: value(hard) };
+    call(Subject::Other, why, shown, || {
+        let nothing = std::ptr::null_mut::<libc::rlimit64>();
+        // SAFETY: the limit outlives the call, and the null pointer asks for no answer.
+        Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, number, &raw const wanted, nothing) })
+            .map(drop)
+    })
 }
 
 /// close_range(2) of the descriptors from `first` to `last`: immediately, or (`on_exec`) when execve(2) succeeds.

@@ -74,6 +74,12 @@ impl FromStr for Volume {
 }
 
 impl Volume {
+    /// What is at `source`, at `target` inside.
+    pub fn plain(source: &Path, target: &Path) -> Volume {
+        let (source, target) = (source.to_path_buf(), target.to_path_buf());
+        Volume { source, target, read_only: false, owners: Owners::OnDisk }
+    }
+
     // ANCHOR: volume-mount
     /// Mounts the source, with all that is mounted below it, into the new root.
     ///

@@ -88,6 +88,26 @@ pub const CHAPTERS: &[Chapter] = &[
         needs: &["own-users"],
         alone_needs: &["subordinate-users", "idmap", "uplink"],
     },
+    Chapter {
+        number: 9,
+        folder: "09-power",
+        adds: "fewer capabilities, system calls, files and devices",
+        options: &[
+            "--cap-add",
+            "--cap-drop",
+            "--privileged",
+            "--security-opt",
+            "--read-only",
+            "--tmpfs",
+            "--ulimit",
+            "--device",
+            "--sysctl",
+            "--shm-size",
+            "--oom-score-adj",
+        ],
+        needs: &["seccomp"],
+        alone_needs: &["landlock", "cgroup-devices", "apparmor", "selinux"],
+    },
 ];
 
 /// The first chapter.

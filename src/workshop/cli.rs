@@ -4,21 +4,34 @@
 //! wherever Docker has the option.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use nix::errno::Errno;
 
 use crate::container::cgroup::{Cpus, Limits, Memory, WriteRate, limits};
+use crate::container::mount;
 use crate::container::network;
-use crate::container::process::{Process, Status};
+use crate::container::power::Power;
+use crate::container::power::capabilities::{Capabilities, Choice};
+use crate::container::power::devices::{Device, usual_rules};
+use crate::container::power::labels::Label;
+use crate::container::power::paths;
+use crate::container::power::rlimits::Rlimit;
+use crate::container::power::sysctls::Sysctl;
+use crate::container::power::tmpfs::Tmpfs;
+use crate::container::process::{Child, Process, Status};
 use crate::container::root::NewRoot;
+use crate::container::seccomp::Filter;
 use crate::container::stage::Stage;
+use crate::container::sys;
 use crate::container::user::{self, Users};
 use crate::container::uts::Hostname;
 use crate::container::volume::{MappedVolume, Volume};
-use crate::told::errors::Result;
+use crate::told::errors::{Advise, Result};
 use crate::told::explain;
 
 // ANCHOR: common-options
@@ -104,6 +117,7 @@ impl Resources {
             cpus: self.cpus,
             pids: self.pids_limit.filter(|&pids| pids > 0),
             writes: self.device_write_bps.clone(),
+            devices: None,
         }
     }
 }
@@ -182,6 +196,194 @@ impl Identity {
     /// The command, to be run as whom was asked for.
     pub fn process(&self, command: &[OsString], users: &Users, root: &NewRoot) -> Result<Process> {
         users.process(Process::new(command), self.user.as_ref(), &self.group_add, root)
+    }
+}
+
+// ANCHOR: restriction-options
+/// Chapter 9: what it may do.
+#[derive(Args, Debug)]
+pub struct Restrictions {
+    /// Let it keep this capability, such as NET_ADMIN, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<Choice>,
+
+    /// Take this capability from it, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<Choice>,
+
+    /// Take nothing from it: all capabilities, system calls, devices, and all of /proc and /sys
+    #[arg(long)]
+    privileged: bool,
+
+    /// no-new-privileges=false, seccomp=FILE or seccomp=unconfined, systempaths=unconfined, apparmor=PROFILE,
+    /// label=CONTEXT
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<SecurityOption>,
+
+    /// Let it write nothing to its root filesystem
+    #[arg(long)]
+    read_only: bool,
+
+    /// Mount a tmpfs inside, with options such as size=64m or exec
+    #[arg(long, value_name = "DST[:OPTIONS]")]
+    tmpfs: Vec<Tmpfs>,
+
+    /// Limit each of its processes, such as nofile=1024 or core=0:-1
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<Rlimit>,
+
+    /// Let it use a device of the host
+    #[arg(long, value_name = "SRC[:DST][:rwm]")]
+    device: Vec<Device>,
+
+    /// Change a setting of the kernel that is the container's own, such as net.ipv4.ip_forward=1
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<Sysctl>,
+
+    /// Size of its shared memory, /dev/shm (default: 64m)
+    #[arg(long, value_name = "SIZE", value_parser = limits::parse_bytes)]
+    shm_size: Option<u64>,
+
+    /// How early the kernel chooses it when memory runs out: -1000 (never) to 1000
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    oom_score_adj: Option<i32>,
+}
+// ANCHOR_END: restriction-options
+
+impl Restrictions {
+    // ANCHOR: restrictions-power
+    /// What the command keeps of its power.
+    pub fn power(&self) -> Result<Power> {
+        let has = |option| self.security_opt.contains(&option);
+        let capabilities = match self.privileged {
+            true => Capabilities::all()?,
+            false => Capabilities::chosen(&self.cap_add, &self.cap_drop)?,
+        };
+        let profile = self.security_opt.iter().rev().find_map(SecurityOption::profile);
+        let filter = match profile {
+            Some(Profile::Unconfined) => None,
+            None if self.privileged => None,
+            Some(Profile::File(file)) => Some(Filter::from_file(file, capabilities.set())?),
+            None => Some(Filter::usual(capabilities.set())?),
+        };
+        let may_gain = has(SecurityOption::NoNewPrivileges(false))
+            || self.privileged && !has(SecurityOption::NoNewPrivileges(true));
+        Ok(Power {
+            capabilities,
+            no_new_privileges: !may_gain,
+            filter,
+            limits: Rlimit::with_usual(&self.ulimit),
+            label: self.label()?,
+        })
+    }
+    // ANCHOR_END: restrictions-power
+
+    fn label(&self) -> Result<Option<Label>> {
+        let chosen = self.security_opt.iter().rev().find_map(|option| match option {
+            SecurityOption::AppArmor(profile) => Some(Label::apparmor(profile)),
+            SecurityOption::Label(context) => Some(Label::selinux(context)),
+            _ => None,
+        });
+        chosen.transpose().map(Option::flatten)
+    }
+
+    /// These limits, and the devices that may be used.
+    pub fn devices_of(&self, limits: Limits) -> Result<Limits> {
+        let more = self.device.iter().map(Device::rule).collect::<Result<Vec<_>>>()?;
+        let rules = usual_rules().into_iter().chain(more).collect();
+        Ok(Limits { devices: (!self.privileged).then_some(rules), ..limits })
+    }
+
+    /// Nodes of the devices that were asked for, on the stage.
+    pub fn devices(&self, stage: &mut Stage, users: &Users) -> Result<Vec<Volume>> {
+        self.device.iter().map(|device| device.on_stage(stage, users)).collect()
+    }
+
+    /// How many bytes of shared memory it has.
+    pub fn shared_memory(&self) -> u64 {
+        self.shm_size.unwrap_or(mount::SHARED_MEMORY)
+    }
+
+    /// Refuses settings that would be the host's.
+    pub fn check(&self, network: network::Mode) -> Result<()> {
+        self.sysctl.iter().try_for_each(|sysctl| sysctl.check(network))
+    }
+
+    // ANCHOR: restrictions-paths
+    /// The child's half, while the new root is being furnished: what is in memory, and what is hidden.
+    pub fn cover(&self, root: &NewRoot) -> Result<()> {
+        self.tmpfs.iter().try_for_each(|tmpfs| tmpfs.mount(root))?;
+        if self.shows_machine() { Ok(()) } else { paths::mask(root) }
+    }
+
+    /// The child's half, when everything is in its place: the container's own settings, and then no more can be made.
+    pub fn settle(&self, root: &NewRoot) -> Result<()> {
+        self.sysctl.iter().try_for_each(Sysctl::set)?;
+        if !self.shows_machine() {
+            paths::make_read_only(root)?;
+        }
+        if self.read_only { paths::make_root_read_only() } else { Ok(()) }
+    }
+    // ANCHOR_END: restrictions-paths
+
+    fn shows_machine(&self) -> bool {
+        self.privileged || self.security_opt.contains(&SecurityOption::SystemPaths)
+    }
+
+    /// The runtime's half: how early the kernel is to choose the container when memory runs out.
+    pub fn set_oom_score(&self, child: &Child) -> Result<()> {
+        let Some(score) = self.oom_score_adj else { return Ok(()) };
+        let file = format!("/proc/{}/oom_score_adj", child.pid());
+        sys::write_file("be chosen sooner or later when memory runs out", Path::new(&file), score)
+            .remedy_for(Errno::EACCES, "only root may protect a process: choose 0 or more")
+    }
+}
+
+/// The argument of `--security-opt`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum SecurityOption {
+    NoNewPrivileges(bool),
+    Seccomp(Profile),
+    SystemPaths,
+    AppArmor(String),
+    Label(String),
+}
+
+/// Which system calls a command may make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Profile {
+    Unconfined,
+    File(PathBuf),
+}
+
+impl SecurityOption {
+    fn profile(&self) -> Option<&Profile> {
+        match self {
+            SecurityOption::Seccomp(profile) => Some(profile),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for SecurityOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SecurityOption, String> {
+        // Docker has had both signs between name and value.
+        let (name, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
+        match (name, value) {
+            ("no-new-privileges", "" | "true") => Ok(SecurityOption::NoNewPrivileges(true)),
+            ("no-new-privileges", "false") => Ok(SecurityOption::NoNewPrivileges(false)),
+            ("seccomp", "unconfined") => Ok(SecurityOption::Seccomp(Profile::Unconfined)),
+            ("seccomp", file) if !file.is_empty() => Ok(SecurityOption::Seccomp(Profile::File(file.into()))),
+            ("systempaths", "unconfined") => Ok(SecurityOption::SystemPaths),
+            ("apparmor", profile) if !profile.is_empty() => Ok(SecurityOption::AppArmor(profile.to_string())),
+            ("label", context) if !context.is_empty() => Ok(SecurityOption::Label(context.to_string())),
+            _ => Err(format!(
+                "{text:?} is not one: there are no-new-privileges[=false], seccomp=FILE, seccomp=unconfined, \
+                 systempaths=unconfined, apparmor=PROFILE and label=CONTEXT"
+            )),
+        }
     }
 }
 

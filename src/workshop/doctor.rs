@@ -35,6 +35,8 @@ use crate::container::host::Host;
 use crate::container::netlink::{Message, Netlink};
 use crate::container::overlay::Overlay;
 use crate::container::pid::PROC_FLAGS;
+use crate::container::power::devices::usual_rules;
+use crate::container::power::{labels, landlock};
 use crate::container::process::{self, Process, Status};
 use crate::container::state::directory::state_directory;
 use crate::container::state::ledger::Leftover;
@@ -139,8 +141,12 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("tun", "tun devices", tun).optional(),
     Feature::new("idmap-tmpfs", "id-mapped mounts of memory, for the exercises", idmap_tmpfs).optional(),
     Feature::new("many-users", "users to give away, for the exercises", many_users).optional(),
+    Feature::new("seccomp", "seccomp filters", seccomp),
+    Feature::new("landlock", "Landlock, for init", has_landlock).optional(),
+    Feature::new("cgroup-devices", "limit of devices", cgroup_devices).optional(),
+    Feature::new("apparmor", "AppArmor", apparmor).optional(),
+    Feature::new("selinux", "SELinux", selinux).optional(),
     Feature::new("pidfd", "pidfd", pidfd).optional(),
-    Feature::new("seccomp", "seccomp filters", seccomp).optional(),
     Feature::new("lab", "the lab", the_lab).optional(),
     Feature::new("commands", "the commands that the book types", commands).optional(),
     Feature::new("strace", "strace, for the tests", strace).optional(),
@@ -772,6 +778,28 @@ fn cgroup_cpu() -> Result<String> {
 
 fn cgroup_pids() -> Result<String> {
     with_limits(Limits { pids: Some(64), ..Limits::default() })
+}
+
+fn cgroup_devices() -> Result<String> {
+    with_limits(Limits { devices: Some(usual_rules()), pids: Some(64), ..Limits::default() })
+}
+
+fn has_landlock() -> Result<String> {
+    match landlock::version() {
+        Some(version) => Ok(format!("version {version}")),
+        None => Err(Error::new("find Landlock", "this kernel has none, or it is not switched on")
+            .remedy("boot with lsm=landlock,... on the kernel's command line (Linux 5.13 or newer)")),
+    }
+}
+
+fn apparmor() -> Result<String> {
+    labels::apparmor_is_on()?;
+    found()
+}
+
+fn selinux() -> Result<String> {
+    labels::selinux_is_on()?;
+    found()
 }
 
 fn cgroup_freezer() -> Result<String> {

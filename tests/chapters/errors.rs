@@ -87,7 +87,7 @@ fn errors_of_options(who: Who) {
         ("volume", "--volume=/a"),
         ("volume-option", "--volume=/a:/b:rx"),
         ("network", "--network=wifi"),
-        ("unknown", "--privileged"),
+        ("unknown", "--gpus"),
         ("stop-timeout", "--stop-timeout=soon"),
     ] {
         let ended = run(chapter(NEWEST, who).args([option, "--", "true"]));

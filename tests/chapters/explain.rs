@@ -36,7 +36,12 @@ const LIMITS: u32 = 6;
 /// them of mkdirat and mknodat.
 const TAUGHT: &str = "clone,clone3,unshare,setns,chroot,chdir,pivot_root,mount,umount2,sethostname,execve,mknodat,\
                       mknod,openat2,open_tree,move_mount,mount_setattr,close_range,prctl,kill,write,socket,sendto,mkdir,\
-                      mkdirat,setgroups,setresgid,setresuid,keyctl,chown";
+                      mkdirat,setgroups,setresgid,setresuid,keyctl,chown,prlimit64,capset,seccomp,\
+                      landlock_create_ruleset,landlock_restrict_self";
+
+/// Of the many things that prctl(2) does, those that are narrated.
+const PRCTLS: [&str; 5] =
+    ["PR_SET_PDEATHSIG", "PR_SET_DUMPABLE", "PR_SET_NO_NEW_PRIVS", "PR_CAP_AMBIENT", "PR_SET_KEEPCAPS"];
 
 /// One call, in the notation that both have in common.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -92,8 +97,12 @@ impl Call {
             names.retain(|word| word.starts_with("RTM_"));
             strings.clear();
         }
-        if name == "execve" {
+        // Sets of capabilities and of rights to files are numbers for us, and names for strace.
+        if ["execve", "capset", "landlock_create_ruleset"].contains(&name.as_str()) {
             names.clear();
+        }
+        if name == "prlimit64" {
+            names.retain(|word| word.starts_with("RLIMIT_"));
         }
         let returned = returned.map(|text| text.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
         let returned = returned.map(|text| {
@@ -200,7 +209,12 @@ fn taught(text: &str, own: &str) -> Option<String> {
             };
             Some(plain.replacen("write(", &format!("write(\"{path}\", "), 1))
         }
-        "prctl" if !["PR_SET_PDEATHSIG", "PR_SET_DUMPABLE"].iter().any(|what| text.contains(what)) => None,
+        "prctl" if !PRCTLS.iter().any(|what| text.contains(what)) => None,
+        // Between its brackets are `<<`.
+        "capset" => text.rsplit_once(')').map(|(_, returned)| format!("capset(){returned}")),
+        // Questions, not steps.
+        "prlimit64" if !text.contains(", NULL)") => None,
+        "landlock_create_ruleset" if text.contains("(NULL, 0") => None,
         "mkdir" | "mkdirat" if !text.contains("\"/sys/fs/cgroup") => None,
         "socket" if !text.contains("AF_NETLINK") => None,
         "sendto" if !text.contains("nlmsg_type=") => None,

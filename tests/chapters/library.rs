@@ -62,6 +62,7 @@ fn process_runs_as_it_says(_: Who) {
         }),
         directory: "/usr".into(),
         umask: 0o077,
+        power: None,
     };
     let said = fs::File::create("/tmp/said").expect("writable");
     let child = process::spawn(CloneFlags::empty(), |_| {

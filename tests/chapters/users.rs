@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 
 use crate::mounts::directory;
 use crate::support::run::{Ended, Host, NOBODY, Running, as_who, chapter, eventually, run, says, sh};
-use crate::support::sweep::{OWN_USERS, since};
+use crate::support::sweep::{LESS_POWER, OWN_USERS, since};
 use crate::support::{ANOTHER_USER, BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary};
 
 pub fn cases() -> Vec<Case> {
@@ -54,6 +54,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 const NONE: [&str; 2] = ["--network", "none"];
+
+/// What gives a container the power that chapter 8 leaves it.
+fn all_power(number: u32) -> &'static [&'static str] {
+    if number >= LESS_POWER { &["--privileged"] } else { &[] }
+}
 
 fn quick<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [&NONE[..], options].concat()
@@ -333,12 +338,13 @@ fn mounts_from_outside_are_locked(who: Who) {
     mount(Some("cover"), "/tmp/data/covered", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("mount");
     for number in since(OWN_USERS) {
         let script = "umount /v/covered; umount -l /v/covered; mount -o remount,bind,rw /v; echo x > /v/x; ls /v/covered";
-        let ended = sh(number, who, &quick(&["-v", "/tmp/data:/v:ro"]), script);
+        let options = [all_power(number), &quick(&["-v", "/tmp/data:/v:ro"])].concat();
+        let ended = sh(number, who, &options, script);
         assert_eq!(ended.out, "", "chapter {number}");
         assert!(!Path::new("/tmp/data/x").exists());
         // With the host's users nothing is locked, as in the chapters before.
         let script = "umount -l /v/covered && cat /v/covered/secret";
-        let options = quick(&["--userns", "host", "-v", "/tmp/data:/v:ro"]);
+        let options = [all_power(number), &quick(&["--userns", "host", "-v", "/tmp/data:/v:ro"])].concat();
         let opened = sh(number, who, &options, script);
         assert_eq!(opened.out == "x", who == Who::Root, "{}{}", opened.out, opened.err);
     }
@@ -350,6 +356,7 @@ fn set_user_id_works_inside(who: Who) {
         let script = "cp $(command -v witness) /w && chmod 4755 /w";
         says(number, who, &quick(&["--upper", "/tmp/upper"]), script);
         let options = quick(&["--upper", "/tmp/upper", "--user", "1000:1000"]);
+        let options = [all_power(number), &options].concat();
         let ids = says(number, who, &options, "/w ids");
         assert!(ids.contains("\"uid\": 1000") && ids.contains("\"euid\": 0"), "{ids}");
         fs::remove_dir_all("/tmp/upper").expect("removable");
@@ -528,7 +535,7 @@ fn keys_are_left_behind(who: Who) {
     }
     let keys = "cat /proc/keys | grep -c starters-key || true";
     for number in since(OWN_USERS) {
-        assert_eq!(says(number - 1, who, &NONE, keys), "1\n", "the chapter before shows it");
+        assert_eq!(says(OWN_USERS - 1, who, &NONE, keys), "1\n", "the chapters before show it");
         assert_eq!(says(number, who, &NONE, keys), "0\n");
     }
 }
@@ -562,7 +569,7 @@ fn range_of_an_ordinary_user(who: Who) {
             fs::remove_file(format!("/tmp/data/{name}")).expect("removable");
         }
         // The chapters before have oneself alone, as ever.
-        assert_eq!(says(number - 1, who, &NONE, "cat /proc/self/uid_map | wc -l").trim(), "1");
+        assert_eq!(says(OWN_USERS - 1, who, &NONE, "cat /proc/self/uid_map | wc -l").trim(), "1");
     }
 }
 
@@ -608,7 +615,8 @@ fn v2_cgroup_is_delegated(who: Who) {
         let script = "mount -t cgroup2 cgroup2 /mnt && cd /mnt && mkdir leaf && for p in $(cat cgroup.procs); do echo $p > leaf/cgroup.procs; done; \
                       echo +pids > cgroup.subtree_control && mkdir below && echo 5 > below/pids.max && cat below/pids.max; \
                       echo max > pids.max; cat pids.max";
-        let ended = sh(number, who, &quick(&["--pids-limit", "50"]), script);
+        let options = [all_power(number), &quick(&["--pids-limit", "50"])].concat();
+        let ended = sh(number, who, &options, script);
         assert_eq!(ended.out, "5\n50\n", "{}", ended.err);
         assert!(
             ended.err.contains("Permission denied") || ended.err.contains("not permitted"),

@@ -11,6 +11,7 @@ mod chapter05;
 mod chapter06;
 mod chapter07;
 mod chapter08;
+mod chapter09;
 mod others;
 mod system_calls;
 
@@ -25,6 +26,7 @@ pub fn sessions() -> Vec<Session> {
         chapter06::SESSIONS,
         chapter07::SESSIONS,
         chapter08::SESSIONS,
+        chapter09::SESSIONS,
         others::SESSIONS,
     ]
     .concat()

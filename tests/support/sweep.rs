@@ -11,6 +11,8 @@ const MOUNT_NAMESPACE: u32 = 3;
 
 /// The chapter that brings users of its own.
 pub const OWN_USERS: u32 = 8;
+/// From this chapter on a command has less power than its user.
+pub const LESS_POWER: u32 = 9;
 
 /// The variable, which reaches a case in its lab and in the virtual machine.
 const SWEEP: &str = "COOPERAGE_SWEEP";

@@ -1,7 +1,7 @@
 //! The host's side of an attack: in a lab, it plants the canaries, starts the chapter with the attacker as
 //! its command, hears what the attacker says, and gives the judge something to look at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::CStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -477,9 +477,9 @@ impl Arena {
         })
     }
 
-    /// The user namespaces of the container's processes, the runtime's first.
-    pub fn user_namespaces(&self) -> Vec<PathBuf> {
-        let Some(container) = &self.container else { return Vec::new() };
+    /// Are the runtime and the container's processes in more user namespaces than the chapter makes?
+    pub fn has_new_user_namespace(&self) -> bool {
+        let Some(container) = &self.container else { return false };
         let mut pids = vec![container.runtime.id() as i32];
         let mut next = 0;
         while let Some(pid) = pids.get(next).copied() {
@@ -487,7 +487,10 @@ impl Arena {
             pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
             next += 1;
         }
-        pids.iter().filter_map(|pid| fs::read_link(format!("/proc/{pid}/ns/user")).ok()).collect()
+        let namespace = |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+        let found: HashSet<PathBuf> = pids.iter().filter_map(namespace).collect();
+        let made = if self.chapter >= 8 { 2 } else { 1 };
+        found.len() > made
     }
 }
 

@@ -11,6 +11,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
 
+use crate::container::power::devices::Rule;
 use crate::told::errors::{Error, Result};
 
 /// What a container may use. `None` is no limit.
@@ -24,6 +25,8 @@ pub struct Limits {
     pub pids: Option<u32>,
     /// What may be written to a disk in a second.
     pub writes: Vec<WriteRate>,
+    /// Chapter 9: the only devices that may be used. `None`: any that there is a name for.
+    pub devices: Option<Vec<Rule>>,
 }
 
 impl Limits {
@@ -76,6 +79,14 @@ impl FromStr for Memory {
             return Err(format!("{text:?} is too little: the least is 6m"));
         }
         Ok(Memory(bytes))
+    }
+}
+
+/// A size of something else than a container's memory: any number of bytes but none.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err(format!("{text:?} is too little: the least is 1")),
+        bytes => Ok(bytes),
     }
 }
 

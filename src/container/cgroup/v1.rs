@@ -13,6 +13,7 @@ use super::hierarchy::{
 };
 use super::limits::{Cpus, Limits};
 use crate::container::pid::PROC_FLAGS;
+use crate::container::power::devices::{Rule, usual_rules};
 use crate::container::root::NewRoot;
 use crate::container::sys::{self, MsFlags};
 use crate::told::errors::{Error, Result};
@@ -23,6 +24,9 @@ const CONTROLLERS: [&str; 4] = ["freezer", "memory", "cpu", "pids"];
 
 /// Limits what is written to disks. Only those who ask for that need it.
 const DISKS: &str = "blkio";
+
+/// Chapter 9: says which devices may be used.
+const DEVICES: &str = "devices";
 
 const REMEDY: &str = "run as root: version 1 cannot be given to ordinary users safely (version 2 can)";
 
@@ -40,7 +44,8 @@ impl V1 {
     /// Places as [`V1::find`] has them, and those that these limits need besides.
     pub fn find_for(limits: &Limits, name: &str, mounts: &[Mount], memberships: &str) -> Result<Option<V1>> {
         let disks = (!limits.writes.is_empty()).then_some(DISKS);
-        let controllers: Vec<_> = CONTROLLERS.into_iter().chain(disks).collect();
+        let devices = limits.devices.is_some().then_some(DEVICES);
+        let controllers: Vec<_> = CONTROLLERS.into_iter().chain(disks).chain(devices).collect();
         V1::find_with(&controllers, name, mounts, memberships)
     }
 
@@ -111,7 +116,10 @@ impl Hierarchy for V1 {
             let value = format!("{} {}", rate.number()?, rate.bytes());
             write_disk_limit(self.need(DISKS)?, "blkio.throttle.write_bps_device", value)?;
         }
-        Ok(())
+        match (&limits.devices, self.directory(DEVICES)) {
+            (Some(rules), Some(directory)) => allow_devices(directory, rules),
+            _ => Ok(()),
+        }
     }
     // ANCHOR_END: v1-create
 
@@ -164,6 +172,22 @@ impl Hierarchy for V1 {
         sys::mount("add nothing there", tmpfs, place.path(), None, how, Some(b"mode=755,size=64k"))
     }
 }
+
+// ANCHOR: v1-devices
+/// First no device at all, then these. What the cgroup above does not allow, it cannot allow either: of the usual ones
+/// that is no loss, since they could not be used before.
+fn allow_devices(directory: &Path, rules: &[Rule]) -> Result<()> {
+    sys::write_file("let it use no device", &directory.join("devices.deny"), "a")?;
+    let usual = usual_rules();
+    for rule in rules {
+        match sys::write_file("let it use this one", &directory.join("devices.allow"), rule) {
+            Err(error) if error.errno() == Some(Errno::EPERM) && usual.contains(rule) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+// ANCHOR_END: v1-devices
 
 // ANCHOR: v1-thaw
 /// Lets the processes of a freezer cgroup go on, if they are frozen.

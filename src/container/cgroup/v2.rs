@@ -303,7 +303,7 @@ mod tests {
             memory: Some("64m".parse::<Memory>()?),
             cpus: Some("0.5".parse::<Cpus>()?),
             pids: Some(100),
-            writes: Vec::new(),
+            ..Limits::default()
         };
         V2::at(tree.path().into()).set(&limits)?;
         let written = names.map(|name| fs::read_to_string(tree.path().join(name)).unwrap_or_default());

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 
 use super::signals;
+use crate::container::power::Power;
 use crate::container::sys;
 use crate::container::user::person::User;
 use crate::told::errors::{self, Error, Result};
@@ -19,7 +20,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// What runs in a container, and as whom.
 ///
 /// The chapters up to 7 fill in the arguments and leave the rest as it is. Later the other fields come from
-/// options (chapter 8's `--user`), from `process` in config.json (chapter 10) and from an image (chapter 11).
+/// options (chapter 8's `--user`, chapter 9's `--cap-add`), from `process` in config.json (chapter 10) and from an image (chapter 11).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// The program and its arguments; `/bin/sh` if there are none.
@@ -32,6 +33,8 @@ pub struct Process {
     pub directory: PathBuf,
     /// The permissions that new files do not get. See umask(2).
     pub umask: u32,
+    /// What it keeps of its power; `None` for all that it has.
+    pub power: Option<Power>,
 }
 
 impl Process {
@@ -43,7 +46,13 @@ impl Process {
             user: None,
             directory: PathBuf::from("/"),
             umask: 0o022,
+            power: None,
         }
+    }
+
+    /// The same, with no more power than this (chapter 9).
+    pub fn with_power(self, power: Power) -> Process {
+        Process { power: Some(power), ..self }
     }
 
     /// Sets a variable, in place of the value that it has.
@@ -97,8 +106,10 @@ pub fn exec(process: impl Into<Process>) -> Result<Infallible> {
     sys::close_range("leave the command none of the host's open files", 3, u32::MAX, true)?;
     signals::default_signals()?;
     nix::sys::stat::umask(Mode::from_bits_truncate(process.umask));
-    if let Some(user) = &process.user {
-        user.become_it()?;
+    match (&process.power, &process.user) {
+        (Some(power), user) => power.confine(user.as_ref())?,
+        (None, Some(user)) => user.become_it()?,
+        (None, None) => {}
     }
     if process.directory != Path::new("/") {
         sys::chdir("start in the working directory", &process.directory)?;

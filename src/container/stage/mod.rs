@@ -45,6 +45,7 @@ pub struct Stage {
     directory: PathBuf,
     other_users: bool,
     props: Vec<Prop>,
+    devices: usize,
 }
 
 /// A mount in hand.
@@ -82,7 +83,7 @@ impl Stage {
         let how = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let why = "have an empty stage that nobody else sees";
         sys::mount(why, Some(Path::new("tmpfs")), &directory, Some("tmpfs"), how, Some(b"mode=755"))?;
-        let stage = Stage { directory, other_users: users.differ(), props: Vec::new() };
+        let stage = Stage { directory, other_users: users.differ(), props: Vec::new(), devices: 0 };
         make_directory(&stage.scratch())?;
         Ok(stage)
     }
@@ -127,6 +128,19 @@ impl Stage {
         Ok(place)
     }
     // ANCHOR_END: stage-take
+
+    /// Chapter 9: a place for a node of a device, which would be none on the stage itself.
+    pub fn place_for_device(&mut self) -> Result<PathBuf> {
+        let directory = self.directory.join("devices");
+        if self.devices == 0 {
+            make_directory(&directory)?;
+            let why = "have a place where devices are devices";
+            let tmpfs = Some(Path::new("tmpfs"));
+            sys::mount(why, tmpfs, &directory, Some("tmpfs"), MsFlags::MS_NOSUID, Some(b"mode=755"))?;
+        }
+        self.devices += 1;
+        Ok(directory.join(self.devices.to_string()))
+    }
 
     // ANCHOR: stage-set
     /// The runtime's half, once the child has its maps and before it goes on: everything gets its owners, and is put down.

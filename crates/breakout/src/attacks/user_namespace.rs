@@ -21,14 +21,11 @@ pub const ATTACK: Attack = Attack {
     title: "all rights over a new user namespace, made inside",
     won: "had all rights over a namespace that it made itself",
     harmless: "",
-    end: End::Later(9),
+    end: End::Chapter(9),
     because: "a seccomp filter refuses the call",
     prepare: arena::nothing,
     attack,
-    judge: |arena: &mut Arena, _| {
-        let namespaces = arena.user_namespaces();
-        namespaces.iter().any(|namespace| Some(namespace) != namespaces.first())
-    },
+    judge: |arena: &mut Arena, _| arena.has_new_user_namespace(),
 };
 
 fn attack(_: &Inside) -> Result<String, Stopped> {

@@ -10,6 +10,7 @@ mod chapter05;
 mod chapter06;
 mod chapter07;
 mod chapter08;
+mod chapter09;
 
 /// The checks of a chapter, in the order of its tasks.
 pub fn of(chapter: u8) -> &'static [Check] {
@@ -22,6 +23,7 @@ pub fn of(chapter: u8) -> &'static [Check] {
         6 => chapter06::CHECKS,
         7 => chapter07::CHECKS,
         8 => chapter08::CHECKS,
+        9 => chapter09::CHECKS,
         _ => &[],
     }
 }

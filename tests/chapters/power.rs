@@ -1,0 +1,445 @@
+//! Chapter 9: what a command may still do, seen from inside and from outside.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use cooperage::container::capability::Capability;
+use cooperage::container::power::capabilities::{Set, USUAL};
+use cooperage::workshop::rootfs::{self, Rootfs};
+
+use crate::mounts;
+use crate::support::run::{Ended, Host, Running, chapter, children, eventually, real_root, run, says, sh};
+use crate::support::sweep::{LESS_POWER, since};
+use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, Who};
+
+pub fn cases() -> Vec<Case> {
+    const OWN: &[&str] = &[ROOT_ITSELF];
+    vec![
+        Case::new("five_sets_of_capabilities", BOTH, five_sets_of_capabilities),
+        Case::new("capabilities_that_nobody_has", BOTH, capabilities_that_nobody_has),
+        Case::new("another_user_keeps_what_was_named", ROOT, another_user_keeps_what_was_named).needs(OWN),
+        Case::new("no_program_gives_more", ROOT, no_program_gives_more).needs(OWN),
+        Case::new("filter_holds", BOTH, filter_holds),
+        Case::new("filter_of_ones_own", BOTH, filter_of_ones_own),
+        Case::new("bad_profiles", BOTH, bad_profiles),
+        Case::new("paths_are_covered", BOTH, paths_are_covered),
+        Case::new("hostile_rootfs_redirects_nothing", BOTH, hostile_rootfs_redirects_nothing),
+        Case::new("root_that_is_read_only", BOTH, root_that_is_read_only),
+        Case::new("own_settings_of_the_kernel", BOTH, own_settings_of_the_kernel),
+        Case::new("limits_of_a_process", BOTH, limits_of_a_process),
+        Case::new("limit_above_the_starters", BOTH, limit_above_the_starters),
+        Case::new("devices_by_number", ROOT, devices_by_number).needs(&[ROOT_ITSELF, "cgroup-v1"]),
+        Case::new("device_of_ones_own", ROOT, device_of_ones_own).needs(OWN),
+        Case::new("device_that_is_lent", BOTH, device_that_is_lent),
+        Case::new("oom_score", BOTH, oom_score),
+        Case::new("init_has_given_up", BOTH, init_has_given_up),
+        Case::new("privileged_gives_it_back", BOTH, privileged_gives_it_back),
+        Case::new("options_that_mean_nothing", BOTH, options_that_mean_nothing),
+    ]
+}
+
+const NONE: [&str; 2] = ["--network", "none"];
+
+fn quick<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    [&NONE[..], options].concat()
+}
+
+/// A line of /proc/self/status of the command, read inside.
+fn status(number: u32, who: Who, options: &[&str], name: &str) -> String {
+    says(number, who, &quick(options), &format!("grep ^{name}: /proc/self/status | cut -f 2"))
+        .trim()
+        .to_string()
+}
+
+/// One of the command's five sets.
+fn set(number: u32, who: Who, options: &[&str], name: &str) -> u64 {
+    u64::from_str_radix(&status(number, who, options, name), 16).expect("a set")
+}
+
+fn bit(capability: Capability) -> u64 {
+    Set::of([capability]).0
+}
+
+/// A directory of this user's own.
+fn directory(name: &str, who: Who) -> PathBuf {
+    let path = Path::new("/tmp").join(name);
+    mounts::directory(&path, who);
+    path
+}
+
+/// A container that could not be made: what it says, and that nothing is left.
+fn refused(number: u32, who: Who, options: &[&str], code: i32) -> Ended {
+    let before = Host::now();
+    let ended = sh(number, who, &quick(options), "echo it ran");
+    assert_eq!(ended.status, code, "{options:?}: {}", ended.err);
+    assert!(!ended.out.contains("it ran"), "{options:?}");
+    Host::now().must_be(&before, "a refused option");
+    ended
+}
+
+fn five_sets_of_capabilities(who: Who) {
+    for number in since(LESS_POWER) {
+        let all = |options: &[&str]| {
+            ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| set(number, who, options, name))
+        };
+        let usual = Set::of(USUAL).0;
+        assert_eq!(all(&[]), [0, usual, usual, usual, 0]);
+        assert_eq!(all(&["--cap-drop", "ALL"]), [0; 5]);
+        let kill = bit(Capability::KILL);
+        assert_eq!(all(&["--cap-drop", "kill"])[1], usual & !kill);
+        assert_eq!(all(&["--cap-drop", "ALL", "--cap-add", "CAP_KILL"]), [0, kill, kill, kill, 0]);
+        let admin = bit(Capability::NET_ADMIN);
+        assert_eq!(all(&["--cap-add", "NET_ADMIN"])[2], usual | admin);
+        // And it counts: an address can be set with it, and not without.
+        let script = "ip link set lo down 2>/dev/null || ifconfig lo down";
+        assert_ne!(sh(number, who, &NONE, script).status, 0);
+        assert_eq!(sh(number, who, &quick(&["--cap-add", "NET_ADMIN"]), script).status, 0);
+    }
+}
+
+fn capabilities_that_nobody_has(who: Who) {
+    for number in since(LESS_POWER) {
+        let ended = refused(number, who, &["--cap-add", "CAP_63"], 125);
+        assert!(ended.err.contains("CAP_63"), "{}", ended.err);
+        refused(number, who, &["--cap-add", "NO_SUCH"], 2);
+        refused(number, who, &["--cap-drop", ""], 2);
+    }
+}
+
+fn another_user_keeps_what_was_named(who: Who) {
+    for number in since(LESS_POWER) {
+        let user = ["--user", "1000", "--cap-add", "NET_BIND_SERVICE"];
+        for name in ["CapEff", "CapAmb", "CapPrm", "CapInh"] {
+            assert_eq!(set(number, who, &user, name), bit(Capability::NET_BIND_SERVICE), "{name}");
+            assert_eq!(set(number, who, &["--user", "1000"], name), 0, "{name}");
+        }
+        assert_eq!(set(number, who, &["--user", "1000"], "CapBnd"), Set::of(USUAL).0);
+        // Not what was added and dropped for all.
+        let all_but = ["--user", "1000", "--cap-add", "ALL", "--cap-drop", "NET_ADMIN"];
+        assert_eq!(set(number, who, &all_but, "CapEff") & bit(Capability::NET_ADMIN), 0);
+    }
+}
+
+fn no_program_gives_more(who: Who) {
+    for number in since(LESS_POWER) {
+        assert_eq!(status(number, who, &[], "NoNewPrivs"), "1");
+        let rootfs = Path::new("/tmp/set-user-id");
+        let machines = Rootfs::find(None).expect("a rootfs");
+        rootfs::copy(machines.path(), rootfs).expect("writable");
+        let witness = rootfs.join("usr/bin/witness");
+        fs::copy(&witness, rootfs.join("usr/bin/rise")).expect("room");
+        fs::set_permissions(rootfs.join("usr/bin/rise"), Permissions::from_mode(0o4755)).expect("root may");
+        let euid = |option: &str| {
+            let options = ["--rootfs", "/tmp/set-user-id", "--user", "1000", "--security-opt", option];
+            says(number, who, &quick(&options), "rise | grep '\"euid\"'").trim().to_string()
+        };
+        assert_eq!(euid("no-new-privileges"), "\"euid\": 1000,");
+        // Without it, the bit counts again, and the filter is there all the same.
+        assert_eq!(euid("no-new-privileges=false"), "\"euid\": 0,");
+        let both = ["--security-opt", "no-new-privileges=false"];
+        assert_eq!(status(number, who, &both, "NoNewPrivs"), "0");
+        assert_eq!(status(number, who, &both, "Seccomp"), "2");
+    }
+}
+
+fn filter_holds(who: Who) {
+    for number in since(LESS_POWER) {
+        assert_eq!(status(number, who, &[], "Seccomp"), "2");
+        assert_eq!(status(number, who, &["--security-opt", "seccomp=unconfined"], "Seccomp"), "0");
+        let unshare = "unshare --user true 2>&1 || unshare -U true 2>&1";
+        assert_ne!(sh(number, who, &NONE, unshare).status, 0);
+        assert_eq!(sh(number, who, &quick(&["--security-opt", "seccomp=unconfined"]), unshare).status, 0);
+        // Who is given the capability is given the calls for it.
+        let admin = quick(&["--cap-add", "SYS_ADMIN"]);
+        assert_eq!(sh(number, who, &admin, unshare).status, 0);
+        assert_eq!(sh(number, who, &admin, "mount -t tmpfs none /mnt").status, 0);
+        assert_ne!(sh(number, who, &NONE, "mount -t tmpfs none /mnt").status, 0);
+    }
+}
+
+fn filter_of_ones_own(who: Who) {
+    let file = directory("profiles", who).join("profile.json");
+    let write = |text: &str| fs::write(&file, text).expect("writable");
+    let option = format!("seccomp={}", file.display());
+    for number in since(LESS_POWER) {
+        let options = quick(&["--security-opt", &option]);
+        write(
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#,
+        );
+        let ended = sh(number, who, &options, "mkdir /tmp/x; echo $?");
+        assert_eq!(ended.out, "1\n", "{}", ended.err);
+        assert!(ended.err.contains("No space left"), "{}", ended.err);
+        // One that kills: seen as a signal.
+        write(
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#,
+        );
+        assert_eq!(sh(number, who, &options, "exec mkdir /tmp/x").status, 128 + libc::SIGSYS);
+        // The runtime's own calls are over by then: only execve(2) comes after it.
+        write(
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}"#,
+        );
+        assert_eq!(sh(number, who, &options, "true").status, 126);
+    }
+}
+
+fn bad_profiles(who: Who) {
+    let directory = directory("bad-profiles", who);
+    let many = (0..3000).map(|value| {
+        format!(r#"{{"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{{"index": 1, "value": {value}, "op": "SCMP_CMP_EQ"}}]}}"#)
+    });
+    let many = many.collect::<Vec<_>>().join(",");
+    for number in since(LESS_POWER) {
+        for (name, text, word) in [
+            ("empty", String::new(), "EOF"),
+            ("no-json", "seccomp".to_string(), "expected"),
+            ("no-action", r#"{"defaultAction": "SCMP_ACT_MAYBE"}"#.to_string(), "no action"),
+            ("too-long", format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{many}]}}"#), "4096"),
+        ] {
+            let file = directory.join(name);
+            fs::write(&file, text).expect("writable");
+            let option = format!("seccomp={}", file.display());
+            let ended = refused(number, who, &["--security-opt", &option], 125);
+            assert!(ended.err.contains(word), "{name}: {}", ended.err);
+        }
+        let ended = refused(number, who, &["--security-opt", "seccomp=/nowhere"], 125);
+        assert!(ended.err.contains("/nowhere"), "{}", ended.err);
+    }
+}
+
+fn paths_are_covered(who: Who) {
+    for number in since(LESS_POWER) {
+        assert_eq!(says(number, who, &NONE, "wc -c < /proc/interrupts; wc -c < /proc/keys"), "0\n0\n");
+        assert_eq!(says(number, who, &NONE, "ls -A /sys/firmware"), "");
+        let open = quick(&["--security-opt", "systempaths=unconfined"]);
+        assert_ne!(says(number, who, &open, "wc -c < /proc/interrupts"), "0\n");
+        // A directory's cover is one that nobody can write to.
+        assert_ne!(sh(number, who, &NONE, "touch /sys/firmware/x").status, 0);
+        for setting in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/shmmax"] {
+            let script = format!("echo 1 > {setting}");
+            let ended = sh(number, who, &NONE, &script);
+            assert!(ended.status != 0 && ended.err.contains("Read-only file system"), "{}", ended.err);
+        }
+        // Not even who may mount takes a cover away: that takes the right to unmount, which goes with SYS_ADMIN.
+        assert_ne!(sh(number, who, &NONE, "umount /proc/interrupts").status, 0);
+    }
+}
+
+fn hostile_rootfs_redirects_nothing(who: Who) {
+    let outside = directory("of-the-host", who);
+    let canary = outside.join("canary");
+    fs::write(&canary, "as it was").expect("writable");
+    let rootfs = Rootfs::find(None).expect("a rootfs").path().to_path_buf();
+    let hostile = directory("hostile-root", who);
+    let entries = fs::read_dir(&rootfs).expect("readable").flatten();
+    for entry in entries.filter(|entry| !["proc", "sys", "dev"].iter().any(|name| entry.file_name() == *name))
+    {
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.arg("-a").arg(entry.path()).arg(&hostile).status().is_ok_and(|status| status.success()));
+    }
+    for name in ["proc", "sys", "dev"] {
+        let _ = fs::remove_dir_all(hostile.join(name));
+        symlink(&outside, hostile.join(name)).expect("writable");
+    }
+    let before = Host::now();
+    for number in since(LESS_POWER) {
+        let root = hostile.display().to_string();
+        let mut command = chapter(number, who);
+        command.args(["--network", "none", "--rootfs", &root, "--", "sh", "-c", "wc -c < /proc/interrupts"]);
+        let ended = run(&mut command);
+        // Where the links lead inside there is one directory for all three: the last one mounted there is what is seen.
+        assert!(ended.status == 125 || ended.out == "0\n", "{} {}", ended.out, ended.err);
+        assert_eq!(fs::read_to_string(&canary).expect("it is there"), "as it was");
+        assert_eq!(fs::read_dir(&outside).expect("readable").count(), 1, "something was made on the host");
+    }
+    Host::now().must_be(&before, "a hostile rootfs");
+}
+
+fn root_that_is_read_only(who: Who) {
+    for number in since(LESS_POWER) {
+        let options = quick(&["--read-only", "--tmpfs", "/run:size=64k,exec", "--tmpfs", "/var/tmp"]);
+        for path in ["/x", "/etc/x", "/tmp/x", "/usr/x"] {
+            let ended = sh(number, who, &options, &format!("echo x > {path}"));
+            assert!(
+                ended.status != 0 && ended.err.contains("Read-only file system"),
+                "{path}: {}",
+                ended.err
+            );
+        }
+        for path in ["/run/x", "/var/tmp/x", "/dev/shm/x"] {
+            says(number, who, &options, &format!("echo x > {path} && cat {path}"));
+        }
+        let mounts = says(number, who, &options, "grep -E ' /(run|var/tmp) ' /proc/self/mounts");
+        let lines: Vec<&str> = mounts.lines().collect();
+        assert!(!lines[0].contains("noexec") && lines[0].contains("size=64k"), "{mounts}");
+        assert!(lines[1].contains("noexec") && lines[1].contains("nosuid,nodev"), "{mounts}");
+        let full = sh(number, who, &options, "head -c 100k /dev/zero > /run/x");
+        assert_ne!(full.status, 0, "the size holds");
+    }
+}
+
+fn own_settings_of_the_kernel(who: Who) {
+    let host = || fs::read_to_string("/proc/sys/kernel/msgmax").expect("readable");
+    let before = host();
+    for number in since(LESS_POWER) {
+        let options = quick(&["--sysctl", "kernel.msgmax=4321", "--sysctl", "net.ipv4.ip_forward=1"]);
+        let said = says(number, who, &options, "cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_forward");
+        assert_eq!(said, "4321\n1\n");
+        assert_eq!(host(), before);
+        for (setting, status) in [
+            ("kernel.core_pattern=/x", 2),
+            ("net.no.such=1", 125),
+            ("kernel.msgmax=many", 125),
+            ("net/../kernel/core_pattern=x", 2),
+        ] {
+            refused(number, who, &["--sysctl", setting], status);
+        }
+        let on_the_host = ["--network", "host", "--sysctl", "net.ipv4.ip_forward=1"];
+        let ended = sh(number, who, &on_the_host, "echo it ran");
+        assert_eq!((ended.status, ended.out.as_str()), (125, ""), "{}", ended.err);
+    }
+}
+
+fn limits_of_a_process(who: Who) {
+    for number in since(LESS_POWER) {
+        assert_eq!(says(number, who, &NONE, "ulimit -S -n; ulimit -S -c; ulimit -H -c"), "1024\n0\n0\n");
+        let options = quick(&["--ulimit", "nofile=50:60", "--ulimit", "core=100"]);
+        assert_eq!(says(number, who, &options, "ulimit -S -n; ulimit -H -n"), "50\n60\n");
+        assert_ne!(sh(number, who, &options, "ulimit -H -n 70").status, 0);
+        assert_eq!(
+            says(number, who, &quick(&["--shm-size", "1m"]), "df -k /dev/shm | tail -n 1 | awk '{print $2}'"),
+            "1024\n"
+        );
+    }
+}
+
+fn limit_above_the_starters(who: Who) {
+    for number in since(LESS_POWER) {
+        let mut command = chapter(number, who);
+        // Below what the lab has, for whoever starts the container.
+        let limit = || nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 200, 200);
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, move || Ok(limit()?));
+        }
+        let many = ["--network", "none", "--ulimit", "nofile=300", "--", "true"];
+        let ended = run(command.args(many));
+        if real_root() && who == Who::Root {
+            continue; // the first root has CAP_SYS_RESOURCE, and may
+        }
+        assert_eq!(ended.status, 125, "{}", ended.err);
+        assert!(ended.err.contains("--ulimit nofile"), "{}", ended.err);
+    }
+}
+
+fn devices_by_number(who: Who) {
+    for number in since(LESS_POWER) {
+        // With the host's users root may make a node of anything, and open what the controller allows.
+        let host = ["--userns", "host"];
+        let script = "mknod /tmp/d b 7 0; cat /tmp/d > /dev/null";
+        let ended = sh(number, who, &quick(&host), script);
+        assert!(ended.status != 0 && ended.err.contains("not permitted"), "{}", ended.err);
+        let allowed = sh(number, who, &quick(&host), "mknod /tmp/z c 1 5; head -c 1 /tmp/z | wc -c");
+        assert_eq!(allowed.out, "1\n", "{}", allowed.err);
+        let fuse = quick(&["--userns", "host", "--device", "/dev/full:/dev/mine:r"]);
+        assert_eq!(sh(number, who, &fuse, "head -c 1 /dev/mine | wc -c").out, "1\n");
+    }
+}
+
+fn device_of_ones_own(who: Who) {
+    for number in since(LESS_POWER) {
+        let options = quick(&["--device", "/dev/zero:/dev/mine"]);
+        let said =
+            says(number, who, &options, "stat -c '%u %g %t %T' /dev/mine; head -c 1 /dev/mine | wc -c");
+        assert_eq!(said, "0 0 1 5\n1\n");
+    }
+}
+
+fn device_that_is_lent(who: Who) {
+    for number in since(LESS_POWER) {
+        let options = quick(&["--device", "/dev/zero:/dev/deep/mine"]);
+        assert_eq!(says(number, who, &options, "head -c 1 /dev/deep/mine | wc -c"), "1\n");
+        for (device, status) in
+            [("/dev/nothing", 125), ("/etc/passwd", 125), ("/dev", 125), ("/dev/zero:x:y", 2)]
+        {
+            refused(number, who, &["--device", device], status);
+        }
+    }
+}
+
+fn oom_score(who: Who) {
+    for number in since(LESS_POWER) {
+        let options = quick(&["--oom-score-adj", "321"]);
+        assert_eq!(says(number, who, &options, "cat /proc/self/oom_score_adj"), "321\n");
+        refused(number, who, &["--oom-score-adj", "1001"], 2);
+    }
+}
+
+fn init_has_given_up(who: Who) {
+    for number in since(LESS_POWER) {
+        let running = Running::start(number, who, &NONE, "");
+        let init = running.first();
+        let line = |name: &str| {
+            let text = fs::read_to_string(format!("/proc/{init}/status")).unwrap_or_default();
+            let found =
+                text.lines().find_map(|line| line.strip_prefix(name).map(|rest| rest.trim().to_string()));
+            found.unwrap_or_default()
+        };
+        // It gives up when the command has been started, which may be a moment later.
+        eventually("init has one right left", || {
+            u64::from_str_radix(&line("CapEff:"), 16) == Ok(bit(Capability::KILL))
+        });
+        eventually("init can get no more", || line("NoNewPrivs:") == "1");
+        assert_eq!(children(init).len(), 1);
+        running.end();
+        // And still it does what it is there for.
+        let status = sh(number, who, &NONE, "kill -TERM $$").status;
+        assert_eq!(status, 128 + libc::SIGTERM);
+    }
+}
+
+fn privileged_gives_it_back(who: Who) {
+    for number in since(LESS_POWER) {
+        let options = ["--privileged"];
+        assert_eq!(status(number, who, &options, "Seccomp"), "0");
+        assert_eq!(status(number, who, &options, "NoNewPrivs"), "0");
+        let admin = bit(Capability::SYS_ADMIN);
+        assert_eq!(set(number, who, &options, "CapEff") & admin, admin);
+        let script = "mount -t tmpfs none /mnt && unshare --user true 2>/dev/null || unshare -U true";
+        assert_eq!(sh(number, who, &quick(&options), script).status, 0);
+        assert_ne!(says(number, who, &quick(&options), "wc -c < /proc/interrupts"), "0\n");
+        let kept = ["--privileged", "--security-opt", "no-new-privileges"];
+        assert_eq!(status(number, who, &kept, "NoNewPrivs"), "1");
+    }
+}
+
+fn options_that_mean_nothing(who: Who) {
+    for number in since(LESS_POWER) {
+        for options in [
+            ["--security-opt", "no-such"],
+            ["--security-opt", "no-new-privileges=maybe"],
+            ["--security-opt", "seccomp="],
+            ["--tmpfs", "relative"],
+            ["--tmpfs", "/x:no-such"],
+            ["--tmpfs", "/"],
+            ["--ulimit", "nofile"],
+            ["--ulimit", "nofile=2:1"],
+            ["--sysctl", "net"],
+            ["--shm-size", "0"],
+            ["--device", "relative"],
+        ] {
+            refused(number, who, &options, 2);
+        }
+        // What this kernel does not have is an error, and nothing that is left out in silence.
+        if !Path::new("/sys/module/apparmor").exists() {
+            let ended = refused(number, who, &["--security-opt", "apparmor=mine"], 125);
+            assert!(ended.err.contains("AppArmor"), "{}", ended.err);
+        }
+        assert_eq!(sh(number, who, &quick(&["--security-opt", "apparmor=unconfined"]), "true").status, 0);
+        let ended = refused(number, who, &["--tmpfs", "/x:size=much"], 125);
+        assert!(ended.err.contains("EINVAL"), "{}", ended.err);
+    }
+}
