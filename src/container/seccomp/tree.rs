@@ -3,7 +3,7 @@
 //! A profile says something about some three hundred calls. To compare the number with one after the other would take
 //! three hundred steps for the last of them, and a program asks the kernel for something a hundred thousand times a second.
 //! But the numbers are in order, and neighbours are most often told the same. So they are put together into ranges, and
-//! the range is found by halving: 150 ranges in 8 steps.
+//! the range is found by halving: those of the default profile, 74 of them, in 7 steps.
 
 use super::profile::{Action, Profile, Rule};
 
