@@ -499,6 +499,53 @@ pub fn seccomp(why: &str, program: &[Instruction]) -> Result<()> {
 }
 // ANCHOR_END: sys-seccomp
 
+// ANCHOR: sys-bpf
+/// bpf(2) with BPF_PROG_LOAD, of the type that is asked about devices.
+pub fn bpf_load_for_devices(why: &str, program: &[u64]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u64 = 15;
+    let license = c"GPL";
+    // The first fields of union bpf_attr: type and number of instructions, where they are, where the license is.
+    let attributes = [
+        BPF_PROG_TYPE_CGROUP_DEVICE | (program.len() as u64) << 32,
+        program.as_ptr() as u64,
+        license.as_ptr() as u64,
+    ];
+    let shown = || {
+        format!("bpf(BPF_PROG_LOAD, {{prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt={}}})", program.len())
+    };
+    call(Subject::Privileged, why, shown, || {
+        // SAFETY: program, license and attributes outlive the call, and have the sizes that are given; the result is a new
+        // descriptor that nobody else owns.
+        unsafe {
+            let size = size_of_val(&attributes);
+            let fd = libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, attributes.as_ptr(), size);
+            Errno::result(fd).map(|fd| OwnedFd::from_raw_fd(fd as RawFd))
+        }
+    })
+}
+
+/// bpf(2) with BPF_PROG_ATTACH: beside those that are attached already, of which each must agree.
+pub fn bpf_attach_to_cgroup(why: &str, program: BorrowedFd, cgroup: BorrowedFd) -> Result<()> {
+    const BPF_PROG_ATTACH: libc::c_long = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let (program, cgroup) = (program.as_raw_fd(), cgroup.as_raw_fd());
+    let attributes = [cgroup as u32, program as u32, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI];
+    let shown = || {
+        format!(
+            "bpf(BPF_PROG_ATTACH, {{target_fd={cgroup}, attach_bpf_fd={program}, attach_type=BPF_CGROUP_DEVICE}})"
+        )
+    };
+    call(Subject::Privileged, why, shown, || {
+        let size = size_of_val(&attributes);
+        // SAFETY: the attributes outlive the call and have the size that is given.
+        Errno::result(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, attributes.as_ptr(), size) })
+            .map(drop)
+    })
+}
+// ANCHOR_END: sys-bpf
+
 // ANCHOR: sys-capset
 /// capset(2): the three sets that a thread has of its own, each a word of bits.
 pub fn capset(why: &str, effective: u64, permitted: u64, inheritable: u64) -> Result<()> {

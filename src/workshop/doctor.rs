@@ -150,6 +150,7 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("lab", "the lab", the_lab).optional(),
     Feature::new("commands", "the commands that the book types", commands).optional(),
     Feature::new("strace", "strace, for the tests", strace).optional(),
+    Feature::new("libseccomp", "libseccomp, for the tests", libseccomp).optional(),
     Feature::new("busybox", "busybox, for a smaller root filesystem", busybox).optional(),
     Feature::new("bare-host", "not in another container", bare_host).optional(),
 ];
@@ -782,6 +783,18 @@ fn cgroup_pids() -> Result<String> {
 
 fn cgroup_devices() -> Result<String> {
     with_limits(Limits { devices: Some(usual_rules()), pids: Some(64), ..Limits::default() })
+}
+
+/// The judge of our own filters.
+fn libseccomp() -> Result<String> {
+    // SAFETY: the library's initialisers do nothing that matters here.
+    let library = unsafe { libc::dlopen(c"libseccomp.so.2".as_ptr(), libc::RTLD_NOW) };
+    if library.is_null() {
+        return Err(
+            Error::new("find libseccomp", "libseccomp.so.2 is not there").remedy("apt install libseccomp2")
+        );
+    }
+    found()
 }
 
 fn has_landlock() -> Result<String> {

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use cooperage::container::capability::Capability;
 use cooperage::container::power::capabilities::{Set, USUAL};
+use cooperage::container::seccomp::profile::{Action, Comparison, Condition, Profile, Rule};
+use cooperage::container::seccomp::program::AUDIT_ARCH;
+use cooperage::container::seccomp::{Filter, machine};
 use cooperage::workshop::rootfs::{self, Rootfs};
 
 use crate::mounts;
@@ -23,13 +26,15 @@ pub fn cases() -> Vec<Case> {
         Case::new("filter_holds", BOTH, filter_holds),
         Case::new("filter_of_ones_own", BOTH, filter_of_ones_own),
         Case::new("bad_profiles", BOTH, bad_profiles),
+        Case::new("filter_says_what_libseccomps_says", ROOT, filter_says_what_libseccomps_says)
+            .needs(&["libseccomp"]),
         Case::new("paths_are_covered", BOTH, paths_are_covered),
         Case::new("hostile_rootfs_redirects_nothing", BOTH, hostile_rootfs_redirects_nothing),
         Case::new("root_that_is_read_only", BOTH, root_that_is_read_only),
         Case::new("own_settings_of_the_kernel", BOTH, own_settings_of_the_kernel),
         Case::new("limits_of_a_process", BOTH, limits_of_a_process),
         Case::new("limit_above_the_starters", BOTH, limit_above_the_starters),
-        Case::new("devices_by_number", ROOT, devices_by_number).needs(&[ROOT_ITSELF, "cgroup-v1"]),
+        Case::new("devices_by_number", ROOT, devices_by_number).needs(&[ROOT_ITSELF, "cgroup-devices"]),
         Case::new("device_of_ones_own", ROOT, device_of_ones_own).needs(OWN),
         Case::new("device_that_is_lent", BOTH, device_that_is_lent),
         Case::new("oom_score", BOTH, oom_score),
@@ -207,6 +212,182 @@ fn bad_profiles(who: Who) {
         }
         let ended = refused(number, who, &["--security-opt", "seccomp=/nowhere"], 125);
         assert!(ended.err.contains("/nowhere"), "{}", ended.err);
+    }
+}
+
+/// The library that runc and others make their filters with, as a judge.
+fn filter_says_what_libseccomps_says(_: Who) {
+    let everything: Vec<Profile> = [Set::default(), Set(u64::MAX), Set::of(USUAL)]
+        .map(|held| Profile::usual(held).expect("it is ours"))
+        .into_iter()
+        .chain(BORDERS.map(every_comparison))
+        .chain([several_conditions()])
+        .collect();
+    let mut compared = 0;
+    for profile in everything {
+        let ours = Filter::new(&profile).expect("it is small");
+        let theirs = judge::compile(&profile);
+        let newest = profile.calls.last().map_or(0, |(number, _)| *number);
+        for number in 0..=newest {
+            let rules =
+                profile.calls.iter().find(|(known, _)| *known == number).map_or(&[][..], |(_, rules)| rules);
+            let always = rules.iter().any(|rule| rule.conditions.is_empty());
+            if always && rules.len() > 1 {
+                continue; // theirs forgets the conditions then; for ours they come first
+            }
+            for first in BORDERS {
+                for second in [0, 0x5412, first] {
+                    let arguments = [first, second, 0, first, 0, second];
+                    let [ours, theirs] = [ours.program(), &theirs[..]]
+                        .map(|program| machine::run(program, AUDIT_ARCH, number, &arguments));
+                    assert_eq!(
+                        ours, theirs,
+                        "call {number} {arguments:#x?} (left: ours, right: libseccomp's)"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+        // Newer calls: ours says that there is no such call, theirs what holds for all others. Other kinds of calls: theirs kills.
+        let newer = machine::run(ours.program(), AUDIT_ARCH, newest + 1, &[0; 6]);
+        assert!(newer == Action::errno(libc::ENOSYS as u32) || profile.default.is_permissive());
+        assert_eq!(machine::run(&theirs, AUDIT_ARCH, newest + 1, &[0; 6]), profile.default);
+    }
+    assert!(compared > 40_000, "{compared}");
+}
+
+/// Numbers around which a comparison of two halves could go wrong.
+const BORDERS: [u64; 9] = [
+    0,
+    1,
+    0x7fff_ffff,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x1_0000_0001,
+    0x7fff_ffff_ffff_ffff,
+    u64::MAX - 1,
+    u64::MAX,
+];
+
+/// A call for each comparison with this number.
+fn every_comparison(value: u64) -> Profile {
+    let comparisons = [
+        Comparison::Equal(value),
+        Comparison::NotEqual(value),
+        Comparison::Less(value),
+        Comparison::LessOrEqual(value),
+        Comparison::Greater(value),
+        Comparison::GreaterOrEqual(value),
+        Comparison::Masked { mask: 0xffff_ffff, value: value & 0xffff_ffff },
+        Comparison::Masked { mask: value, value: value & 0x00ff_00ff_00ff_00ff },
+    ];
+    let rule =
+        |comparison| Rule { conditions: vec![Condition { argument: 0, comparison }], action: Action::ALLOW };
+    let calls = (0..).zip(comparisons).map(|(number, comparison)| (number * 3, vec![rule(comparison)]));
+    Profile { default: Action::errno(1), calls: calls.collect() }
+}
+
+/// Conditions that hold together, and rules that hold one by one.
+fn several_conditions() -> Profile {
+    let condition = |argument, comparison| Condition { argument, comparison };
+    let rule = |conditions, errno| Rule { conditions, action: Action::errno(errno) };
+    let both = vec![condition(0, Comparison::Equal(1)), condition(1, Comparison::NotEqual(0))];
+    let three = vec![
+        condition(0, Comparison::GreaterOrEqual(0x1_0000_0000)),
+        condition(3, Comparison::Less(u64::MAX)),
+        condition(5, Comparison::Masked { mask: 0xff, value: 0x12 }),
+    ];
+    let either = vec![
+        rule(vec![condition(0, Comparison::Equal(1))], 5),
+        rule(vec![condition(0, Comparison::Equal(0))], 6),
+    ];
+    Profile {
+        default: Action::ALLOW,
+        calls: vec![(2, vec![rule(both, 3)]), (4, vec![rule(three, 4)]), (6, either)],
+    }
+}
+
+/// libseccomp, by its own functions: seccomp_init(3), seccomp_rule_add(3), seccomp_export_bpf(3).
+mod judge {
+    use std::ffi::{CStr, c_int, c_void};
+    use std::fs::File;
+    use std::io::{Read, Seek};
+    use std::os::fd::{AsRawFd, FromRawFd};
+
+    use cooperage::container::seccomp::profile::{Comparison, Profile};
+    use cooperage::container::seccomp::program::Instruction;
+
+    /// struct scmp_arg_cmp
+    #[repr(C)]
+    struct Compared {
+        argument: u32,
+        how: c_int,
+        first: u64,
+        second: u64,
+    }
+
+    fn function(name: &CStr) -> *mut c_void {
+        // SAFETY: strings that end with a zero byte; the library stays loaded.
+        let found =
+            unsafe { libc::dlsym(libc::dlopen(c"libseccomp.so.2".as_ptr(), libc::RTLD_NOW), name.as_ptr()) };
+        assert!(!found.is_null(), "{name:?}");
+        found
+    }
+
+    /// The program that it makes of a profile.
+    pub fn compile(profile: &Profile) -> Vec<Instruction> {
+        type Init = extern "C" fn(u32) -> *mut c_void;
+        type Add = extern "C" fn(*mut c_void, u32, c_int, u32, *const Compared) -> c_int;
+        type Export = extern "C" fn(*mut c_void, c_int) -> c_int;
+        type Release = extern "C" fn(*mut c_void);
+        // SAFETY: these are the types of the functions of these names, from seccomp.h.
+        let (init, add, export, release) = unsafe {
+            (
+                std::mem::transmute::<*mut c_void, Init>(function(c"seccomp_init")),
+                std::mem::transmute::<*mut c_void, Add>(function(c"seccomp_rule_add_exact_array")),
+                std::mem::transmute::<*mut c_void, Export>(function(c"seccomp_export_bpf")),
+                std::mem::transmute::<*mut c_void, Release>(function(c"seccomp_release")),
+            )
+        };
+        let context = init(profile.default.0);
+        assert!(!context.is_null());
+        for (number, rules) in &profile.calls {
+            // What is said to all others need not be said, and is not taken.
+            for rule in rules.iter().filter(|rule| rule.action != profile.default) {
+                let compared: Vec<Compared> = rule
+                    .conditions
+                    .iter()
+                    .map(|condition| {
+                        let (how, first, second) = match condition.comparison {
+                            Comparison::NotEqual(value) => (1, value, 0),
+                            Comparison::Less(value) => (2, value, 0),
+                            Comparison::LessOrEqual(value) => (3, value, 0),
+                            Comparison::Equal(value) => (4, value, 0),
+                            Comparison::GreaterOrEqual(value) => (5, value, 0),
+                            Comparison::Greater(value) => (6, value, 0),
+                            Comparison::Masked { mask, value } => (7, mask, value),
+                        };
+                        Compared { argument: condition.argument, how, first, second }
+                    })
+                    .collect();
+                let added =
+                    add(context, rule.action.0, *number as c_int, compared.len() as u32, compared.as_ptr());
+                assert_eq!(added, 0, "call {number}: {rule:?}");
+            }
+        }
+        // SAFETY: a string that ends with a zero byte; the descriptor is new.
+        let mut file = unsafe { File::from_raw_fd(libc::memfd_create(c"filter".as_ptr(), 0)) };
+        assert_eq!(export(context, file.as_raw_fd()), 0);
+        release(context);
+        let mut bytes = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("memory can be read");
+        let instruction = |bytes: &[u8]| Instruction {
+            code: u16::from_le_bytes([bytes[0], bytes[1]]),
+            if_true: bytes[2],
+            if_false: bytes[3],
+            operand: u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+        };
+        bytes.chunks_exact(8).map(instruction).collect()
     }
 }
 

@@ -6,6 +6,7 @@
 //! some machines; on hybrid ones both are. Which one is in force is looked up, never assumed.
 //! See cgroups(7).
 
+pub mod devices;
 pub mod hierarchy;
 pub mod limits;
 pub mod v1;

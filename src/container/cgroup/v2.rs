@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, geteuid};
 
+use super::devices;
 use super::hierarchy::{
     Hierarchy, Mount, make_directory, number_in, own_directory, value_of, write_disk_limit, write_limit,
 };
@@ -196,7 +197,8 @@ impl Hierarchy for V2 {
             .collect();
         V2::offer(parent, &needed)?;
         make_directory(&self.directory, DELEGATE)?;
-        self.set(limits)
+        self.set(limits)?;
+        limits.devices.as_ref().map_or(Ok(()), |rules| devices::allow(&self.directory, rules))
     }
 
     fn open(&self) -> Result<Option<OwnedFd>> {
