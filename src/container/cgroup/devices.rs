@@ -113,7 +113,7 @@ mod tests {
                 IF_OTHER if registers[to] != number as u64 => at += offset as usize,
                 IF_OTHER => {}
                 EXIT => return registers[0],
-                other => panic!("{other:#x}"),
+                _ => return u64::MAX, // none of ours
             }
         }
     }
