@@ -1,12 +1,12 @@
-//! The floor: the system calls of chapter 7, or of chapter 8, in the chapter's order, and nothing else. No argument is parsed, no error is
+//! The floor: the system calls of chapter 7, 8 or 9, in the chapter's order, and nothing else. No argument is parsed, no error is
 //! explained: what fails, ends it. `start.rs` measures the chapters against it.
 //!
-//!     floor few|all|users|users-all ROOTFS SCRATCH BRIDGE CGROUP...
+//!     floor few|all|users|users-all|power|power-all ROOTFS SCRATCH BRIDGE CGROUP...
 //!
 //! "few" are the calls that make the container and remove it, "users" are those of chapter 8: with a user namespace, and
 //! the rootfs in an id-mapped mount. "all" are those of chapter 7 that serve its user, too:
 //! the notes, the search for a root filesystem and for the cgroups, the report at the end (errand.rs); "users-all" are
-//! those of chapter 8. These are made as they are on a host like the one where they were written down, with its v1
+//! those of chapter 8; "power" and "power-all" are those of chapter 9. These are made as they are on a host like the one where they were written down, with its v1
 //! cgroups and without a bridge.
 //!
 //! BRIDGE is the index of a bridge to plug into, or 0; each CGROUP is a directory to make a cgroup in, of
@@ -53,6 +53,7 @@ macro_rules! ask {
 }
 
 mod errand;
+mod power;
 mod stage;
 
 use stage::Stage;
@@ -146,7 +147,7 @@ fn container(
     bridge: u32,
     cgroups: &[(String, bool)],
     ready: c_int,
-    users: bool,
+    (users, less_power): (bool, bool),
 ) -> ! {
     use libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT};
     let plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -239,6 +240,9 @@ fn container(
         mount_in(fd, &file, &text(&["etc/", name]), c"", libc::MS_BIND, c"");
     }
 
+    if less_power {
+        power::cover(fd, scratch);
+    }
     call!(chdir(root.as_ptr()));
     call!(syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()));
     call!(umount2(c".".as_ptr(), libc::MNT_DETACH));
@@ -265,12 +269,15 @@ fn container(
         messages.push(Message(route).attribute(5, &[10, 83, 0, 1]));
     }
     netlink(messages);
+    if less_power {
+        power::settle(fd);
+    }
 
     if errand.is_some() {
         call!(prctl(libc::PR_SET_DUMPABLE, 0));
     }
     call!(syscall(libc::SYS_close_range, 3, u32::MAX, 0));
-    extern "C" fn command(_: *mut c_void) -> c_int {
+    extern "C" fn command(less_power: *mut c_void) -> c_int {
         call!(syscall(libc::SYS_close_range, 3, u32::MAX, 4)); // CLOSE_RANGE_CLOEXEC
         if errand::get().is_some() {
             for signal in 1..=64 {
@@ -279,6 +286,9 @@ fn container(
             ask!(sigprocmask(libc::SIG_SETMASK, [0u64; 16].as_ptr().cast(), null_mut()));
             ask!(umask(0o022));
         }
+        if !less_power.is_null() {
+            power::confine();
+        }
         let nothing: [*const c_char; 1] = [null()];
         let command: [*const c_char; 2] = [c"true".as_ptr(), null()];
         call!(execve(c"/bin/true".as_ptr(), command.as_ptr(), nothing.as_ptr()));
@@ -286,7 +296,12 @@ fn container(
     }
     let mut stack = [0u128; 1024];
     let borrowed = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    call!(clone(command, stack.as_mut_ptr_range().end.cast(), borrowed, null_mut()));
+    // Nobody looks what it points to.
+    let argument = if less_power { root.as_ptr().cast_mut().cast::<c_void>() } else { null_mut() };
+    call!(clone(command, stack.as_mut_ptr_range().end.cast(), borrowed, argument));
+    if less_power {
+        power::confine_init();
+    }
     let mut status = 0;
     if let Some(errand) = errand {
         errand.await_signal(errand.take_signals());
@@ -375,7 +390,8 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
             (directory, version_1)
         })
         .collect();
-    let users = argument(1).starts_with("users");
+    let less_power = argument(1).starts_with("power");
+    let users = argument(1).starts_with("users") || less_power;
     if argument(1).ends_with("all") {
         errand::begin(rootfs, scratch, &cgroups, users);
     }
@@ -393,7 +409,7 @@ pub unsafe extern "C" fn main(count: c_int, arguments: *const *const c_char) -> 
     let flags = c_long::from(new | libc::SIGCHLD);
     let child = call!(syscall(libc::SYS_clone, flags, null_mut::<c_void>(), 0, 0, 0));
     if child == 0 {
-        container(rootfs, scratch, bridge, &cgroups, ready[0], users);
+        container(rootfs, scratch, bridge, &cgroups, ready[0], (users, less_power));
     }
     if let Some(stage) = stage {
         stage.set(child);

@@ -192,6 +192,11 @@ fn starts(bench: &Bench, options: &Options) -> Outcome<Vec<Table>> {
     goal(&mut goals, "chapter 8, limits", "floor, users, all calls", Some(1.15), Some(1.15));
     goal(&mut goals, "chapter 8, limits, bridge", "floor, users, bridge", Some(1.25), Some(1.25));
     goal(&mut goals, "chapter 8, limits", "chapter 7, limits", None, None);
+    goal(&mut goals, "chapter 9, limits", "floor, power", Some(1.15), Some(1.15));
+    goal(&mut goals, "chapter 9, limits", "floor, power, all calls", Some(1.15), Some(1.15));
+    goal(&mut goals, "chapter 9, limits, bridge", "floor, power, bridge", Some(1.25), Some(1.25));
+    goal(&mut goals, "chapter 9, limits", "chapter 8, limits", None, None);
+    goal(&mut goals, "chapter 9, limits", "crun", Some(0.25), None);
     let (small, small_bridge) = ("chapter 7, limits, static", "chapter 7, limits, bridge, static");
     goal(&mut goals, small, "floor, static", Some(1.15), Some(1.15));
     goal(&mut goals, small, "floor, all calls, static", Some(1.15), Some(1.15));

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::Outcome;
 
 /// The chapters' programs, as cargo has built them for this benchmark.
-pub const CHAPTERS: [&str; 8] = [
+pub const CHAPTERS: [&str; 9] = [
     env!("CARGO_BIN_EXE_chapter01"),
     env!("CARGO_BIN_EXE_chapter02"),
     env!("CARGO_BIN_EXE_chapter03"),
@@ -26,6 +26,7 @@ pub const CHAPTERS: [&str; 8] = [
     env!("CARGO_BIN_EXE_chapter06"),
     env!("CARGO_BIN_EXE_chapter07"),
     env!("CARGO_BIN_EXE_chapter08"),
+    env!("CARGO_BIN_EXE_chapter09"),
 ];
 pub const FLOOR: &str = env!("CARGO_BIN_EXE_floor");
 
@@ -142,6 +143,9 @@ impl Bench {
             ("few", true) => ("floor, bridge", "and a cable to a bridge"),
             ("users", false) => ("floor, users", "the calls of chapter 8 that make the container"),
             ("users", true) => ("floor, users, bridge", "and a cable to a bridge"),
+            ("power", false) => ("floor, power", "the calls of chapter 9 that make the container"),
+            ("power", true) => ("floor, power, bridge", "and a cable to a bridge"),
+            ("power-all", _) => ("floor, power, all calls", "and those that look up, note and report"),
             ("users-all", _) => ("floor, users, all calls", "and those that look up, note and report"),
             _ => ("floor, all calls", "and those that look up, note and report"),
         };
@@ -180,12 +184,17 @@ impl Bench {
             self.chapter(7, "chapter 7, limits, bridge", "and a cable to a bridge", LIMITS),
             self.chapter(8, "chapter 8, limits", "and users of its own", &format!("{none} {LIMITS}")),
             self.chapter(8, "chapter 8, limits, bridge", "and a cable to a bridge", LIMITS),
+            self.chapter(9, "chapter 9, limits", "and less power", &format!("{none} {LIMITS}")),
+            self.chapter(9, "chapter 9, limits, bridge", "and a cable to a bridge", LIMITS),
             self.floor(false),
             self.floor_with("all", false),
             self.floor(true),
             self.floor_with("users", false),
             self.floor_with("users", true),
             self.floor_with("users-all", false),
+            self.floor_with("power", false),
+            self.floor_with("power", true),
+            self.floor_with("power-all", false),
         ];
         // Those two as `just small` makes them: no loader, and a smaller C library.
         for library in ["musl", "gnu"] {
