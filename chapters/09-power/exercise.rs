@@ -92,7 +92,8 @@ fn run(args: &Args) -> Result<Status> {
         be_generous()?;
         if args.filter {
             sys::set_no_new_privs("nobody but root may load a filter without")?;
-            sys::seccomp("load the filter", &assemble())?;
+            let program: Vec<_> = assemble().iter().map(Instruction::for_kernel).collect();
+            sys::seccomp("load the filter", &program)?;
         }
         if let Some(set) = args.keep {
             keep(set)?;
@@ -129,7 +130,7 @@ fn keep(set: Set) -> Result<()> {
 ///   call, whose numbers begin with 0x40000000;
 /// - allows everything else.
 ///
-/// [`Instruction`] is struct sock_filter; the module that it is in has names for the codes, for where things are in struct
+/// [`Instruction`] is struct sock_filter by other names; the module that it is in has names for the codes, for where things are in struct
 /// seccomp_data, and for this machine's architecture. `libc` has the numbers of the calls, such as `libc::SYS_clone3`.
 ///
 /// Done when the program that `--print-filter` prints answers so to every call, and the kernel takes it.

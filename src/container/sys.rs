@@ -21,7 +21,6 @@ use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Pid, Uid};
 
 use super::capability::Capability;
-use super::seccomp::program::Instruction;
 use crate::told::errors::{Error, Result, Subject};
 use crate::told::explain::{self, Returned, quote};
 
@@ -484,13 +483,12 @@ pub fn landlock_restrict_self(why: &str, ruleset: &OwnedFd) -> Result<()> {
 
 // ANCHOR: sys-seccomp
 /// seccomp(2) with SECCOMP_SET_MODE_FILTER.
-pub fn seccomp(why: &str, program: &[Instruction]) -> Result<()> {
+pub fn seccomp(why: &str, program: &[libc::sock_filter]) -> Result<()> {
     const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
-    let list = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut().cast() };
+    let list = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     let shown = || format!("seccomp(SECCOMP_SET_MODE_FILTER, 0, {{len={}, ...}})", list.len);
     call(Subject::Other, why, shown, || {
-        // SAFETY: `list` has as many instructions as it says, each laid out as struct sock_filter, and outlives the call,
-        // which only reads it.
+        // SAFETY: `list` has as many instructions as it says, and outlives the call, which only reads it.
         Errno::result(unsafe {
             libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const list)
         })

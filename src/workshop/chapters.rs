@@ -220,7 +220,7 @@ mod tests {
     fn options_are_inherited() {
         assert!(!CHAPTERS[1].takes("--volume"));
         assert!(CHAPTERS[2].takes("--volume") && CHAPTERS.iter().all(|chapter| chapter.takes("--rootfs")));
-        assert!(!CHAPTERS.iter().any(|chapter| chapter.takes("--privileged")));
+        assert!(!CHAPTERS.iter().any(|chapter| chapter.takes("--gpus")));
     }
 
     #[test]

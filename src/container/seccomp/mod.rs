@@ -60,7 +60,8 @@ impl Filter {
     /// Loads it: from here on it is asked about every call of this process, and of all that it starts. It cannot be
     /// taken away again.
     pub fn load(&self) -> Result<()> {
-        sys::seccomp("let the kernel ask the filter before each call", &self.0).remedy_for(
+        let program: Vec<_> = self.0.iter().map(Instruction::for_kernel).collect();
+        sys::seccomp("let the kernel ask the filter before each call", &program).remedy_for(
             Errno::EACCES,
             "without no-new-privileges only root may load a filter: leave it on, or use seccomp=unconfined",
         )
@@ -211,11 +212,9 @@ mod tests {
         let rules: Vec<Rule> = (0..250).map(rule).collect();
         let calls = (0..3).map(|number| (number * 2, rules.clone())).collect();
         let profile = Profile { default: Action::errno(1), calls };
-        for number in 0..5 {
-            for argument in [0, 1, 249, 250] {
-                same(&profile, number, [argument, 0, 0, 0, 0, 0]);
-            }
-        }
+        let around = [0, 1, 249, 250];
+        let everything = (0..5).flat_map(|number| around.map(|argument| (number, argument)));
+        everything.for_each(|(number, argument)| same(&profile, number, [argument, 0, 0, 0, 0, 0]));
     }
 
     #[test]

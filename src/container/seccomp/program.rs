@@ -7,8 +7,7 @@
 use super::profile::{Action, Comparison, Condition, Rule};
 use super::tree::{Answer, Tree};
 
-/// One instruction: struct sock_filter of linux/filter.h.
-#[repr(C)]
+/// One instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
     /// What is done.
@@ -190,6 +189,11 @@ fn give(action: Action) -> Instruction {
 }
 
 impl Instruction {
+    /// As struct sock_filter of linux/filter.h.
+    pub fn for_kernel(&self) -> libc::sock_filter {
+        libc::sock_filter { code: self.code, jt: self.if_true, jf: self.if_false, k: self.operand }
+    }
+
     /// What it does, as the instruction with this number.
     pub fn shown(&self, number: usize) -> String {
         let target = |distance: u32| number + 1 + distance as usize;
