@@ -15,7 +15,7 @@ use crate::cgroups::cgroups;
 use crate::support::run::{
     Ended, NOBODY, Running, chapter, children, eventually, program, real_root, run, says, sh, volume,
 };
-use crate::support::sweep::{NEWEST, OWN_USERS, from, since};
+use crate::support::sweep::{LESS_POWER, NEWEST, OWN_USERS, from, since};
 use crate::support::{ANOTHER_USER, Case, ROOT, ROOT_ITSELF, USER, Who, binary, is_snapshot};
 
 pub fn cases() -> Vec<Case> {
@@ -138,9 +138,12 @@ fn disk(who: Who) {
     );
     let number = host(&format!("cat /sys/block/{}/dev", disk.trim_start_matches("/dev/")));
     for chapter in since(6) {
-        let volume = volume(chapter, &format!("{disk}:/disk"));
+        // From chapter 9 on a name is not enough to use a device.
+        let device = ["--device".to_string(), format!("{disk}:/disk")];
+        let volume = ["--volume".to_string(), volume(chapter, &format!("{disk}:/disk"))];
+        let [option, disk_inside] = if chapter >= LESS_POWER { &device } else { &volume };
         let write = |options: &[&str]| {
-            let options = [options, &["--volume", &volume]].concat();
+            let options = [options, &[option, disk_inside]].concat();
             let script =
                 "dd if=/dev/zero of=/disk bs=64k count=48 oflag=direct 2>&1 && cat /sys/fs/cgroup/io.max";
             let start = Instant::now();
@@ -368,8 +371,10 @@ fn narration(who: Who) {
         assert_eq!(ended.status, 0, "{}", ended.err);
         // What is the same on version 1 is told by its own test.
         let about = ["cgroup", "clone", "pids.max"];
-        let lines: Vec<&str> =
+        let mut lines: Vec<&str> =
             ended.err.lines().filter(|line| about.iter().any(|word| line.contains(word))).collect();
+        // Two processes tell at once: each for itself, in its own order.
+        lines.sort_by_key(|line| line.split(']').next().unwrap_or_default().to_string());
         let filters = [
             (r"\[host \d+\] *", "[host]           "),
             (r"(clone3?\(.*\)) = \d+", "$1 = PID"),
