@@ -93,6 +93,7 @@ fn child_waits_at_several_places(_: Who) {
 }
 
 fn newborn_outlives_its_maker(_: Who) {
+    nix::unistd::mkfifo("/tmp/pipe", nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a pipe");
     // SAFETY: a case has one thread.
     match unsafe { fork() }.expect("a process") {
         ForkResult::Child => {
@@ -105,8 +106,6 @@ fn newborn_outlives_its_maker(_: Who) {
             unsafe { libc::_exit(i32::from(ended.is_err())) }
         }
         ForkResult::Parent { child } => {
-            nix::unistd::mkfifo("/tmp/pipe", nix::sys::stat::Mode::from_bits_truncate(0o600))
-                .expect("a pipe");
             let ended = nix::sys::wait::waitpid(child, None).expect("it ends");
             assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 0));
             // Its maker is gone. Whoever reads now is the newborn.
