@@ -4,6 +4,7 @@ pub mod chapters;
 pub mod cli;
 pub mod doctor;
 pub mod lab;
+pub mod probe;
 pub mod rootfs;
 pub mod task;
 pub mod witness;

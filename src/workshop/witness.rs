@@ -23,6 +23,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
+use super::probe;
 use crate::container::capability::Capability;
 use crate::container::mountinfo::{self, Mounted};
 
@@ -256,8 +257,14 @@ impl Witness {
     }
 }
 
-/// The program: prints everything, or only the `keys` asked for, and returns the exit status.
+/// The program: prints everything, or only the `keys` asked for, and returns the exit status. With `calls` it makes system
+/// calls instead: see [`probe`].
 pub fn main(keys: &[String]) -> i32 {
+    if let [first, calls @ ..] = keys
+        && first == "calls"
+    {
+        return probe::main(calls);
+    }
     let all = match serde_json::to_value(Witness::here()) {
         Ok(serde_json::Value::Object(all)) => all,
         _ => return 1,

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-# passes: 9.1 9.2 9.4
+# passes: 9.1 9.2 9.3 9.4
 #
 # Chapter 9 in Python, by the system calls themselves. The filter is assembled from names, with the distances of its jumps worked
-# out from labels.
+# out from labels. What is masked is mounted over by the path of its descriptor in /proc/self/fd, as runc does it.
 
 import ctypes
+import errno
 import os
 import platform
+import stat
 import struct
 import sys
 import warnings  # os.execvpe wants it, and by then it is out of reach
@@ -27,8 +29,8 @@ block_suspend audit_read perfmon bpf checkpoint_restore""".split()
 
 def call(result):
     if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno))
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     return result
 
 
@@ -82,6 +84,23 @@ def keep(names):
     call(libc.syscall(CALLS["capset"], header, sets))
 
 
+def mask(root, name):
+    # struct open_how: O_PATH | O_CLOEXEC, no mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+    how = struct.pack("<QQQ", 0x280000, 0, 0xC)
+    target = libc.syscall(437, root, name.strip("/").encode(), how, len(how))
+    if target < 0 and ctypes.get_errno() == errno.ENOENT:
+        return
+    place = f"/proc/self/fd/{call(target)}"
+    if stat.S_ISDIR(os.stat(place).st_mode):
+        mount("tmpfs", place, "tmpfs", 0x1, "size=4k,mode=555")
+        return
+    null = os.open("/dev/null", os.O_PATH)
+    found = os.fstat(null)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+        raise OSError(errno.EINVAL, "/dev/null is something else")
+    mount(f"/proc/self/fd/{null}", place, None, 0x1000)
+
+
 def become(user):
     os.setgroups([])
     os.setresgid(user, user, user)
@@ -95,13 +114,15 @@ def fail(what):
 
 
 options = {"--rootfs": "/", "--keep": "", "--user": "", "--network": "none"}
-words, filtered = sys.argv[1:], False
-while words and words[0] in [*options, "--filter", "--print-filter"]:
+words, filtered, masked = sys.argv[1:], False, []
+while words and words[0] in [*options, "--mask", "--filter", "--print-filter"]:
     if words[0] == "--print-filter":
         print("\n".join(" ".join(map(str, instruction)) for instruction in program()))
         sys.exit(0)
     if words[0] == "--filter":
         filtered, words = True, words[1:]
+    elif words[0] == "--mask":
+        masked, words = [*masked, words[1]], words[2:]
     else:
         options[words[0]], words = words[1], words[2:]
 if words and words[0] == "--":
@@ -112,6 +133,9 @@ command = words or ["/bin/sh"]
 def container():
     mount("proc", "/mnt/proc", "proc")
     mount("tmpfs", "/mnt/tmp", "tmpfs")
+    root = os.open("/mnt", os.O_PATH)
+    for name in masked:
+        mask(root, name)
     os.chroot("/mnt")
     os.chdir("/")
     if filtered:

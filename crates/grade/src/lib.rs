@@ -13,6 +13,7 @@ pub mod chapter;
 pub mod check;
 pub mod checks;
 pub mod class;
+pub mod classic;
 pub mod compile;
 pub mod formats;
 pub mod handout;

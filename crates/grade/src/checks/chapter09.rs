@@ -6,12 +6,12 @@ use std::path::Path;
 
 use cooperage::container::capability::Capability;
 use cooperage::container::power::capabilities::Set;
-use cooperage::container::seccomp::machine;
 use cooperage::container::seccomp::names;
 use cooperage::container::seccomp::profile::Action;
 use cooperage::container::seccomp::program::{AUDIT_ARCH, Instruction, X32};
 
 use crate::check::{Check, Failure, Run, Trial};
+use crate::classic;
 
 /// In the order of the tasks.
 pub const CHECKS: &[Check] = &[
@@ -25,24 +25,27 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         task: "9.2",
-        explain: "Reads the program that --print-filter prints, and asks it about every call up to 600, about x32 calls, calls of i386 \
-                  and of another architecture, and about ioctl with TIOCSTI, with bits set that the kernel does not look at, and with \
-                  other requests. Then loads it with --filter, and tries mkdir inside.",
+        explain: "Reads the program that --print-filter prints, and asks it about every call up to 600 and random ones above, about x32 \
+                  calls, calls of i386 and of another architecture, and about ioctl with TIOCSTI, with bits set that the kernel does \
+                  not look at, and with other requests. Then loads it with --filter, and makes such calls inside: those that are \
+                  allowed must be answered there as they are without a filter.",
         needs: &[],
         run: filter,
     },
     Check {
         task: "9.3",
-        explain: "Masks a file, a directory and a name that is not there, with random names, and looks inside at them, at what is beside \
-                  them, and whether the covers can be written. Then makes the name, or a directory on the way to it, a link to a \
-                  file of the host or of the container: status 125, and on the host nothing may be covered.",
+        explain: "Masks a file, a directory, a name that is not there and a file of /proc, with random names, and looks inside at them, \
+                  at what is beside them, and whether the covers can be written; a file's cover must be the device 1:3. Then makes \
+                  the name, or a directory on the way to it, a link to a file of the host or of the container: status 125, and \
+                  on the host nothing may be covered. Then makes the root filesystem's /dev a link that leads out to a file called null.",
         needs: &[],
         run: masked,
     },
     Check {
         task: "9.4",
         explain: "Runs a command with --user and a random number. Uid:, Gid: and Groups: in its /proc/self/status must be that number, four \
-                  times each, and no group. A set-user-ID copy of a program of root's must run as that user, too.",
+                  times each, and no group. It must not be able to become user or group 0 by setuid(2) or setgid(2), and a \
+                  set-user-ID copy of a program of root's must run as that user, too.",
         needs: &["many-users"],
         run: user,
     },
@@ -141,26 +144,93 @@ fn filter(trial: &mut Trial) -> Result<(), Failure> {
         let said = run.said();
         return Err(run.fail("--print-filter prints lines of four numbers: code, jt, jf, k", said, LESSON));
     };
-    for question in questions() {
+    for question in questions(trial) {
         let Question { architecture, number, argument, expected, what } = question;
-        let said = machine::run(&program, architecture, number, &[1, argument, 0, 0, 0, 0]);
-        if said != expected {
-            return Err(run.fail(format!("{what}: {expected}"), said.to_string(), LESSON));
+        let call = classic::call(architecture, number, [1, argument, 0, 0, 0, 0]);
+        let said = classic::run(&program, &call);
+        if said.map(plain) != Some(expected) {
+            let saw = said.map_or("no answer: no filter may do what it does".to_string(), |said| {
+                plain(said).to_string()
+            });
+            return Err(run.fail(format!("{what}: {expected}"), saw, LESSON));
         }
     }
-    let mut args = ALONE.to_vec();
-    args.push("--filter");
-    let run = trial.sh(&args, "grep ^Seccomp: /proc/self/status; mkdir /tmp/made; ls /tmp")?;
-    let words: Vec<&str> = run.out.split_whitespace().collect();
-    if words != ["Seccomp:", "2"] || !run.err.contains("not permitted") {
-        let said = run.said();
-        return Err(run.fail("the kernel takes the program, and mkdir fails with EPERM", said, LESSON));
-    }
-    Ok(())
+    loaded(trial)
 }
 
-fn questions() -> Vec<Question> {
-    const TIOCSTI: u64 = 0x5412;
+/// An answer. What is said besides to allow a call is not looked at.
+fn plain(answer: u32) -> Action {
+    if answer & 0xffff_0000 == Action::ALLOW.0 { Action::ALLOW } else { Action(answer) }
+}
+
+/// What the kernel answers inside is what the filter that was loaded says, whatever was printed.
+fn loaded(trial: &mut Trial) -> Result<(), Failure> {
+    const LESSON: &str = "the filter that counts is the one that the kernel has: it is loaded as it was assembled, before execve(2)";
+    let call = |name: &str, arguments: &[u64]| {
+        let number = names::number(name)?;
+        let words: Vec<String> = std::iter::once(u64::from(number))
+            .chain(arguments.to_vec())
+            .map(|word| word.to_string())
+            .collect();
+        Some(words.join(","))
+    };
+    let refused = [
+        ("mkdir(2)", call("mkdir", &[0]), "EPERM"),
+        ("mkdirat(2)", call("mkdirat", &[0, 0]), "EPERM"),
+        ("ioctl(2) with TIOCSTI", call("ioctl", &[0, TIOCSTI]), "EPERM"),
+        ("ioctl(2) with TIOCSTI, and bits set above", call("ioctl", &[0, 1 << 40 | TIOCSTI]), "EPERM"),
+        ("clone3(2)", call("clone3", &[0, 0]), "ENOSYS"),
+        ("an x32 call", Some((X32 + 39).to_string()), "ENOSYS"),
+    ];
+    let allowed = [
+        ("unlinkat(2)", call("unlinkat", &[0, 0])),
+        ("ioctl(2) with another request", call("ioctl", &[0, TIOCSTI + 1])),
+        ("ioctl(2) with another request", call("ioctl", &[0, TIOCSTI << 32])),
+        ("getppid(2)", call("getppid", &[])),
+    ];
+    let words: Vec<&str> = allowed.iter().filter_map(|(_, call)| call.as_deref()).collect();
+    let script = format!("witness calls {}", words.join(" "));
+    let without = trial.sh(&ALONE, &script)?;
+    let usual: Vec<&str> = without.out.lines().collect();
+    if usual.len() != words.len() {
+        let said = without.said();
+        return Err(without.fail("the container has the witness, which makes calls", said, LESSON));
+    }
+    let mut expected: Vec<(&str, &String, &str)> = Vec::new();
+    for (what, call, answer) in &refused {
+        expected.extend(call.as_ref().map(|call| (*what, call, *answer)));
+    }
+    for ((what, call), answer) in allowed.iter().zip(usual) {
+        expected.extend(call.as_ref().map(|call| (*what, call, answer)));
+    }
+    let words: Vec<&str> = expected.iter().map(|(_, call, _)| call.as_str()).collect();
+    let script = format!("grep ^Seccomp: /proc/self/status; witness calls {} i386:20", words.join(" "));
+    let mut args = ALONE.to_vec();
+    args.push("--filter");
+    let run = trial.sh(&args, &script)?;
+    let mut lines = run.out.lines();
+    let mode = lines.next().and_then(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    if mode != Some("2") {
+        let said = run.said();
+        return Err(run.fail("the kernel takes the program", said, LESSON));
+    }
+    for (what, _, answer) in expected {
+        let saw = lines.next();
+        if saw != Some(answer) {
+            let saw = saw.map_or_else(|| run.said(), str::to_string);
+            return Err(run.fail(format!("{what} inside: {answer}"), saw, LESSON));
+        }
+    }
+    // A kernel without such calls ends the process that makes one.
+    match lines.next() {
+        None | Some("ENOSYS") => Ok(()),
+        Some(other) => Err(run.fail("a call of i386 inside: ENOSYS", other, LESSON)),
+    }
+}
+
+const TIOCSTI: u64 = 0x5412;
+
+fn questions(trial: &mut Trial) -> Vec<Question> {
     const I386: u32 = 0x4000_0003;
     const ARM: u32 = 0x4000_0028;
     let (refused, none) = (Action::errno(1), Action::errno(38));
@@ -197,7 +267,10 @@ fn questions() -> Vec<Question> {
     }
     let special = ["mkdir", "mkdirat", "clone3", "ioctl"].map(number);
     let others = (0..=600).filter(|number| !special.contains(number));
-    questions.extend(others.map(|number| ask("any other call", AUDIT_ARCH, number, TIOCSTI, Action::ALLOW)));
+    let newer = (0..16).map(|_| trial.number(601, u64::from(X32) - 2) as u32).chain([X32 - 1]);
+    questions.extend(
+        others.chain(newer).map(|number| ask("any other call", AUDIT_ARCH, number, TIOCSTI, Action::ALLOW)),
+    );
     questions
 }
 
@@ -223,12 +296,12 @@ fn masked(trial: &mut Trial) -> Result<(), Failure> {
     let root = rootfs.display().to_string();
     let hidden = [&file, &directory, &none].map(|name| format!("/opt/{name}"));
     let mut args = ALONE.to_vec();
-    args.extend(["--rootfs", &root]);
+    args.extend(["--rootfs", &root, "--mask", "/proc/uptime"]);
     for name in &hidden {
         args.extend(["--mask", name]);
     }
     let script = format!(
-        "cat /opt/{file}; ls -A /opt/{directory}; cat /opt/{beside}; echo; ls /opt | wc -l; \
+        "stat -c %t:%T /opt/{file} /proc/uptime; cat /opt/{file} /proc/uptime; ls -A /opt/{directory}; cat /opt/{beside}; echo; ls /opt | wc -l; \
          (echo x >/opt/{directory}/x) 2>/dev/null && echo wrote; chmod 700 /opt/{directory} 2>/dev/null && echo changed"
     );
     let run = trial.sh(&args, &script)?;
@@ -242,7 +315,16 @@ fn masked(trial: &mut Trial) -> Result<(), Failure> {
         ];
         names.iter().fold(run.said(), |said, (name, shown)| said.replace(name.as_str(), shown))
     };
-    if run.out != "beside\n3\n" || run.status == 125 {
+    let covers = "1:3\n1:3\n";
+    if run.status != 125 && !run.out.starts_with(covers) {
+        let said = clean(&run);
+        return Err(run.fail(
+            "the file, and one of /proc, are the device 1:3",
+            said,
+            "what covers a file is the null device, and seen to be: an empty file can be written, and be somebody's",
+        ));
+    }
+    if run.out.strip_prefix(covers) != Some("beside\n3\n") || run.status == 125 {
         let said = clean(&run);
         return Err(run.fail(
             "the file has nothing in it, the directory is empty and cannot be changed, and what is beside them is as it was",
@@ -283,12 +365,48 @@ fn masked(trial: &mut Trial) -> Result<(), Failure> {
             return Err(run.fail(format!("{what}: the host's file is as it was"), "it is covered", LESSON));
         }
     }
+    device_is_a_link(trial, &rootfs, &file)
+}
+
+/// The same name leads inside to an empty directory, and on the host to one with a file that is called null.
+fn device_is_a_link(trial: &mut Trial, rootfs: &Path, file: &str) -> Result<(), Failure> {
+    let (name, secret) = (trial.word(), trial.word());
+    let target = Path::new("/var/tmp").join(&name);
+    let inside = rootfs.join("var/tmp").join(&name);
+    let dev = rootfs.join("dev");
+    let made = fs::create_dir_all(&target)
+        .and_then(|()| fs::write(target.join("null"), &secret))
+        .and_then(|()| fs::create_dir_all(inside))
+        .and_then(|()| fs::rename(&dev, rootfs.join("old-dev")).or_else(|_| fs::remove_file(&dev)))
+        .and_then(|()| symlink(&target, &dev));
+    if made.is_err() {
+        return Err(Failure::new(
+            "",
+            "a /dev that is a link",
+            "it could not be made",
+            "this is the grader's fault",
+        ));
+    }
+    let (root, hidden) = (rootfs.display().to_string(), format!("/opt/{file}"));
+    let mut args = ALONE.to_vec();
+    args.extend(["--rootfs", &root, "--mask", &hidden]);
+    let run = trial.sh(&args, &format!("stat -c %t:%T /opt/{file}; cat /opt/{file}"))?;
+    let refused = run.status == 125 && run.out.is_empty();
+    if run.out != "1:3\n" && !refused {
+        let said = run.said().replace(&secret, "SECRET").replace(file, "FILE");
+        return Err(run.fail(
+            "/dev is a link: the cover is the device 1:3 all the same, or the container does not start",
+            said,
+            "a link in the root filesystem leads to another place on the host than inside: the cover is looked up as the \
+             container would look it up, and seen to be the null device",
+        ));
+    }
     Ok(())
 }
 
 fn user(trial: &mut Trial) -> Result<(), Failure> {
     const LESSON: &str = "there are four numbers for the user and four for the group: real, effective, saved and that for files; and execve(2) of \
-                          a set-user-ID file changes three of them, unless no_new_privs is set";
+                          a set-user-ID file changes three of them, unless no_new_privs is set. Who keeps CAP_SETUID can be root when it likes";
     let rootfs = trial.copy_of_rootfs();
     let number = trial.number(1000, 60000);
     let word = trial.word();
@@ -312,7 +430,9 @@ fn user(trial: &mut Trial) -> Result<(), Failure> {
     let mut args = ALONE.to_vec();
     args.extend(["--rootfs", &root, "--user", &text]);
     let lines = "grep -E '^(Uid|Gid|Groups):' /proc/self/status";
-    let script = format!("{lines}; /opt/{word} | grep '\"euid\"'");
+    let back: Vec<String> =
+        ["setuid", "setgid"].iter().filter_map(|name| Some(format!("{},0", names::number(name)?))).collect();
+    let script = format!("{lines}; witness calls {}; /opt/{word} | grep '\"euid\"'", back.join(" "));
     let run = trial.sh(&args, &script)?;
     let joined = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let words: Vec<String> = run.out.lines().map(joined).collect();
@@ -321,6 +441,8 @@ fn user(trial: &mut Trial) -> Result<(), Failure> {
         (format!("Uid: {four}"), "Uid: UID UID UID UID"),
         (format!("Gid: {four}"), "Gid: UID UID UID UID"),
         ("Groups:".to_string(), "Groups: none"),
+        ("EPERM".to_string(), "setuid(2) of the command to 0: EPERM"),
+        ("EPERM".to_string(), "setgid(2) of the command to 0: EPERM"),
         (format!("\"euid\": {text},"), "a set-user-ID program of root's runs as UID"),
     ];
     for (index, (line, name)) in expected.iter().enumerate() {
