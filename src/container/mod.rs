@@ -7,6 +7,7 @@ pub mod sys;
 
 // The kernel's own words: what is mounted, and what root may do
 pub mod capability;
+pub mod kernel;
 pub mod mountinfo;
 
 // Before the story: what is kept, and where programs are

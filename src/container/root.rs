@@ -41,6 +41,12 @@ pub fn pivot_into(root: &NewRoot) -> Result<()> {
 }
 // ANCHOR_END: pivot-into
 
+/// Is this a path that something can be mounted at inside: from the root directory on, not that itself, and never up?
+pub(super) fn is_place(path: &Path) -> bool {
+    let is_named = path.components().any(|part| matches!(part, Component::Normal(_)));
+    path.is_absolute() && is_named && !path.components().any(|part| part == Component::ParentDir)
+}
+
 // ANCHOR: new-root
 /// A root directory that is being furnished, before anybody moves in.
 ///

@@ -328,43 +328,54 @@ fn mount_setattr(
 /// openat2(2) with RESOLVE_IN_ROOT: looks `name` up as if `root` were the root directory, so that no
 /// symbolic link and no `..` in it can lead outside.
 pub fn open_in_root(why: &str, root: BorrowedFd, name: &Path, how: OFlag) -> Result<OwnedFd> {
-    let how = how | OFlag::O_CLOEXEC;
-    let shown = || {
-        format!(
-            "openat2({}, {}, {{flags={}, resolve=RESOLVE_IN_ROOT}})",
-            root.as_raw_fd(),
-            path(name),
-            flags(how.iter_names().map(|(name, _)| name).filter(|name| *name != "O_LARGEFILE")),
-        )
-    };
-    let mode = if how.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
-    call(Subject::New, why, shown, || look_up_in_root(root, name, how, mode))
+    open_resolved(why, root, name, how, ResolveFlag::RESOLVE_IN_ROOT)
 }
 // ANCHOR_END: sys-open-in-root
 
 /// openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS: finds `name` below `directory`, and follows no link at all.
 pub fn open_beneath(why: &str, directory: BorrowedFd, name: &Path, how: OFlag) -> Result<OwnedFd> {
+    open_resolved(why, directory, name, how, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
+}
+
+// ANCHOR: sys-open-resolved
+fn open_resolved(
+    why: &str,
+    directory: BorrowedFd,
+    name: &Path,
+    how: OFlag,
+    resolve: ResolveFlag,
+) -> Result<OwnedFd> {
     let how = how | OFlag::O_CLOEXEC;
     let shown = || {
         format!(
-            "openat2({}, {}, {{flags={}, resolve=RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS}})",
+            "openat2({}, {}, {{flags={}, resolve={}}})",
             directory.as_raw_fd(),
             path(name),
             flags(how.iter_names().map(|(name, _)| name).filter(|name| *name != "O_LARGEFILE")),
+            flags(resolve.iter_names().map(|(name, _)| name)),
         )
     };
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    call(Subject::New, why, shown, || {
-        nix::fcntl::openat2(directory, name, OpenHow::new().flags(how).resolve(resolve))
-    })
+    let mode = if how.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
+    call(Subject::New, why, shown, || look_up(directory, name, how, mode, resolve))
+}
+// ANCHOR_END: sys-open-resolved
+
+/// The call of [`open_in_root`] itself, for who has nothing to tell.
+pub fn look_up_in_root(root: BorrowedFd, name: &Path, how: OFlag) -> nix::Result<OwnedFd> {
+    look_up(root, name, how, Mode::empty(), ResolveFlag::RESOLVE_IN_ROOT)
 }
 
-/// The call itself, for who has nothing to tell.
-pub fn look_up_in_root(root: BorrowedFd, name: &Path, how: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
-    let request = OpenHow::new().flags(how).mode(mode).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+fn look_up(
+    directory: BorrowedFd,
+    name: &Path,
+    how: OFlag,
+    mode: Mode,
+    resolve: ResolveFlag,
+) -> nix::Result<OwnedFd> {
+    let request = OpenHow::new().flags(how).mode(mode).resolve(resolve);
     let mut tries = 0..1000;
     loop {
-        match nix::fcntl::openat2(root, name, request) {
+        match nix::fcntl::openat2(directory, name, request) {
             // Something was renamed or mounted somewhere just now, and the kernel cannot tell whether a `..` led out.
             Err(Errno::EAGAIN) if tries.next().is_some() => {}
             result => return result,
@@ -451,10 +462,7 @@ pub fn set_no_new_privs(why: &str) -> Result<()> {
 /// prctl(2) with PR_SET_KEEPCAPS: whoever stops being user 0 keeps what he is permitted, until the next execve(2).
 pub fn keep_capabilities(why: &str) -> Result<()> {
     let shown = || "prctl(PR_SET_KEEPCAPS, 1)".to_string();
-    call(Subject::Other, why, shown, || {
-        // SAFETY: numbers are all that this prctl takes.
-        Errno::result(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1 as libc::c_ulong, 0, 0, 0) }).map(drop)
-    })
+    call(Subject::Other, why, shown, || nix::sys::prctl::set_keepcaps(true))
 }
 
 /// landlock_create_ruleset(2): a ruleset that speaks of these rights to files, and has no rule yet.

@@ -45,7 +45,7 @@ use crate::container::sys::{self, CloneFlags, MsFlags};
 use crate::container::user::map::Map;
 use crate::container::user::subordinate::Subordinate;
 use crate::container::user::{self, Users};
-use crate::container::{mount, mountinfo, nat, programs, root, uplink};
+use crate::container::{kernel, mount, mountinfo, nat, programs, root, uplink};
 use crate::told::errors::{Advise, Error, Result, user_namespace_remedy};
 
 /// Who can't go without a feature.
@@ -102,7 +102,7 @@ impl Feature {
 
 /// Everything that the doctor knows how to try, in the order of the book.
 pub const FEATURES: &[Feature] = &[
-    Feature::new("kernel", "Linux 5.12 or newer", kernel),
+    Feature::new("kernel", "Linux 5.12 or newer", new_kernel),
     Feature::new("user-namespace", "user namespaces for ordinary users", user_namespace).for_ordinary_users(),
     // What one of them is missing for is seen below: each trial needs some.
     Feature::new("capabilities", "the capabilities of root", capabilities).optional(),
@@ -425,12 +425,11 @@ fn found() -> Result<String> {
 
 // The trials. Each runs in a child process of its own.
 
-fn kernel() -> Result<String> {
+fn new_kernel() -> Result<String> {
     const STEP: &str = "find out which kernel this is";
     let name = nix::sys::utsname::uname().map_err(|errno| Error::call(STEP, "uname()", errno))?;
     let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0u32));
-    if (numbers.next(), numbers.next()) < (Some(5), Some(12)) {
+    if kernel::version(&release).is_none_or(|version| version < (5, 12)) {
         let detail = format!("it is Linux {release}");
         return Err(Error::new("use mount_setattr and its like", detail).remedy("boot a newer kernel"));
     }

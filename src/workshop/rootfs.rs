@@ -38,7 +38,6 @@ use std::time::Instant;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{FlockArg, OFlag};
-use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
@@ -137,7 +136,7 @@ impl Rootfs {
         for directory in ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin"] {
             // In many a rootfs /bin is a link to /usr/bin: that of the rootfs, not the host's.
             let how = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let found = sys::look_up_in_root(root.as_fd(), Path::new(directory), how, Mode::empty());
+            let found = sys::look_up_in_root(root.as_fd(), Path::new(directory), how);
             let Ok(found) = found else { continue };
             let mut found = Dir::from_fd(found).map_err(|errno| Error::call(WHY, "", errno))?;
             let entries = found.iter().flatten();

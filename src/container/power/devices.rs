@@ -7,12 +7,13 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
+use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 use nix::unistd::{Gid, Uid};
 
+use crate::container::root::is_place;
 use crate::container::stage::Stage;
 use crate::container::user::Users;
 use crate::container::volume::Volume;
@@ -74,10 +75,7 @@ impl FromStr for Device {
         let access = Access::parse(access).ok_or_else(|| {
             format!("{access:?} is no access: write r, w and m, such as rw, each at most once")
         })?;
-        let target_path = Path::new(target);
-        let inside = target_path.components().filter(|part| matches!(part, Component::Normal(_))).count();
-        let leads_up = target_path.components().any(|part| part == Component::ParentDir);
-        if source.is_empty() || !target_path.is_absolute() || inside == 0 || leads_up {
+        if source.is_empty() || !is_place(Path::new(target)) {
             return Err(format!(
                 "{text:?}: the device needs a path such as /dev/fuse, and so does its place inside"
             ));
@@ -89,22 +87,23 @@ impl FromStr for Device {
 impl Device {
     /// Which one it is, for the devices controller.
     pub fn rule(&self) -> Result<Rule> {
-        let found = fs::metadata(&self.source).map_err(|error| {
-            Error::io(format!("find the device {}", self.source.display()), &self.source, &error)
-        })?;
-        let kind = found.file_type();
-        let kind = match (kind.is_char_device(), kind.is_block_device()) {
-            (true, _) => Kind::Character,
-            (_, true) => Kind::Block,
-            _ => {
-                let step = format!("find the device {}", self.source.display());
-                return Err(
-                    Error::new(step, "it is no device").remedy("for a file or a directory there is --volume")
-                );
-            }
-        };
+        let (found, kind) = self.find()?;
         let number = found.rdev();
         Ok(Rule { kind, major: Some(major(number)), minor: Some(minor(number)), access: self.access })
+    }
+
+    fn find(&self) -> Result<(fs::Metadata, Kind)> {
+        let step = || format!("find the device {}", self.source.display());
+        let found = fs::metadata(&self.source).map_err(|error| Error::io(step(), &self.source, &error))?;
+        let kind = found.file_type();
+        match (kind.is_char_device(), kind.is_block_device()) {
+            (true, _) => Ok((found, Kind::Character)),
+            (_, true) => Ok((found, Kind::Block)),
+            _ => {
+                Err(Error::new(step(), "it is no device")
+                    .remedy("for a file or a directory there is --volume"))
+            }
+        }
     }
 
     // ANCHOR: device-on-stage
@@ -112,21 +111,18 @@ impl Device {
     /// outside, so the host's own node would be closed to it. An ordinary user can make none, and lends the host's, with the
     /// rights that he has there himself.
     pub fn on_stage(&self, stage: &mut Stage, users: &Users) -> Result<Volume> {
-        let rule = self.rule()?;
-        let lent = Volume::plain(&self.source, &self.target);
+        let (found, kind) = self.find()?;
         if !users.differ() {
-            return lent.on_stage(stage);
+            return Volume::plain(&self.source, &self.target).on_stage(stage);
         }
         let failed = |call: &str, errno| {
             Error::call(format!("make the device {}", self.target.display()), call, errno)
         };
         let node = stage.place_for_device()?;
-        let kind = if rule.kind == Kind::Block { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
-        let number = makedev(rule.major.unwrap_or(0), rule.minor.unwrap_or(0));
-        mknod(&node, kind, Mode::from_bits_truncate(0o600), number)
+        let kind = if kind == Kind::Block { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
+        mknod(&node, kind, Mode::from_bits_truncate(0o600), found.rdev())
             .map_err(|errno| failed("mknod()", errno))?;
-        let mode = fs::metadata(&self.source).map_or(0o600, |found| found.permissions().mode() & 0o777);
-        fs::set_permissions(&node, fs::Permissions::from_mode(mode))
+        fs::set_permissions(&node, fs::Permissions::from_mode(found.permissions().mode() & 0o777))
             .map_err(|error| Error::io("set the permissions", &node, &error))?;
         let outside = |found: Option<u32>| found.unwrap_or(u32::MAX);
         let (uid, gid) = (outside(users.uids.outside(0)), outside(users.gids.outside(0)));

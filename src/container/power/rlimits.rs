@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::container::sys;
 use crate::told::errors::{Advise, Result};
@@ -75,8 +76,7 @@ impl Rlimit {
     pub fn usual() -> Vec<Rlimit> {
         const FILES: u64 = 1024;
         const MANY_FILES: u64 = 524_288;
-        let own = own_hard(libc::RLIMIT_NOFILE).unwrap_or(MANY_FILES);
-        let files = MANY_FILES.min(own);
+        let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(MANY_FILES, |(_, own)| MANY_FILES.min(own));
         let limit = |name: &str, soft, hard| {
             let &(name, constant, number) = KINDS.iter().find(|(known, _, _)| *known == name)?;
             Some(Rlimit { name, constant, number, soft: Some(soft), hard: Some(hard) })
@@ -107,15 +107,6 @@ impl Rlimit {
             ),
         )
     }
-}
-
-/// The highest that this process may choose; `None` if it may choose any.
-fn own_hard(number: u32) -> Option<u64> {
-    let mut found = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    let nothing = std::ptr::null::<libc::rlimit64>();
-    // SAFETY: the answer has room, and outlives the call; the null pointer sets nothing.
-    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, number, nothing, &raw mut found) };
-    (result == 0 && found.rlim_max != libc::RLIM64_INFINITY).then_some(found.rlim_max)
 }
 
 #[cfg(test)]

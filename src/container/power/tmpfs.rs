@@ -1,9 +1,9 @@
 //! Chapter 9: a place to write to, in memory. With a read-only root it is the only kind there is. See tmpfs(5).
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::container::root::NewRoot;
+use crate::container::root::{NewRoot, is_place};
 use crate::container::sys::{self, MsFlags};
 use crate::told::errors::Result;
 
@@ -27,8 +27,7 @@ impl FromStr for Tmpfs {
     fn from_str(text: &str) -> Result<Tmpfs, String> {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         let path = Path::new(target);
-        let inside = path.components().filter(|part| matches!(part, Component::Normal(_))).count();
-        if !path.is_absolute() || inside == 0 || path.components().any(|part| part == Component::ParentDir) {
+        if !is_place(path) {
             return Err(format!(
                 "{target:?} is no place for it: write the path of a directory, and not the root"
             ));

@@ -2,7 +2,7 @@
 
 use super::profile::Action;
 use super::program::{
-    AND, ARCHITECTURE, IF_BITS, IF_EQUAL, IF_GREATER, IF_NOT_LESS, Instruction, JUMP, LOAD, NUMBER, RETURN,
+    AND, ARCHITECTURE, IF_EQUAL, IF_GREATER, IF_NOT_LESS, Instruction, JUMP, LOAD, NUMBER, RETURN,
 };
 
 /// What the program answers to this call.
@@ -30,7 +30,6 @@ fn walk(program: &[Instruction], architecture: u32, number: u32, arguments: &[u6
             IF_EQUAL => branch(a == operand),
             IF_GREATER => branch(a > operand),
             IF_NOT_LESS => branch(a >= operand),
-            IF_BITS => branch(a & operand != 0),
             JUMP => at += operand as usize,
             RETURN => return (Action(operand), steps),
             _ => break,

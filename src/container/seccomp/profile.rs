@@ -1,12 +1,14 @@
 //! A profile: what a filter is to say to each call, in Docker's format. See the OCI runtime specification, "Seccomp", and
 //! Docker's document on seccomp security profiles.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::names;
 use crate::container::capability::Capability;
+use crate::container::kernel;
 use crate::container::power::capabilities::{Choice, Set};
 use crate::told::errors::{Error, Result};
 use crate::told::explain;
@@ -100,7 +102,7 @@ pub struct Rule {
 pub struct Profile {
     /// What happens to a call that nothing is said about.
     pub default: Action,
-    /// The calls that something is said about, by number, with their rules in order.
+    /// The calls that something is said about, in the order of their numbers, with their rules in order.
     pub calls: Vec<(u32, Vec<Rule>)>,
 }
 
@@ -221,15 +223,15 @@ impl Profile {
             return Err(Error::new(STEP, format!("{unknown:?} is no architecture")));
         }
         let default_errno = errno(file.default_errno_ret)?.unwrap_or(EPERM);
-        let mut profile =
-            Profile { default: Action::parse(&file.default_action, default_errno)?, calls: Vec::new() };
+        let default = Action::parse(&file.default_action, default_errno)?;
+        let mut calls: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
         let mut unknown = Vec::new();
         for entry in &file.syscalls {
             let rules = entry.rules()?;
             if entry.holds(held)? {
                 for name in entry.name.iter().chain(&entry.names) {
                     match names::number(name) {
-                        Some(number) => profile.add(number, &rules),
+                        Some(number) => calls.entry(number).or_default().extend_from_slice(&rules),
                         None if names::is_known(name) => {} // of another architecture
                         None => unknown.push(name.as_str()),
                     }
@@ -242,15 +244,7 @@ impl Profile {
                 "the profile speaks of calls that a 64-bit kernel does not have: {unknown}"
             ));
         }
-        profile.calls.sort_by_key(|(number, _)| *number);
-        Ok(profile)
-    }
-
-    fn add(&mut self, number: u32, rules: &[Rule]) {
-        match self.calls.iter_mut().find(|(known, _)| *known == number) {
-            Some((_, known)) => known.extend_from_slice(rules),
-            None => self.calls.push((number, rules.to_vec())),
-        }
+        Ok(Profile { default, calls: calls.into_iter().collect() })
     }
 
     /// What the profile says to a call, rule by rule. The filter has to say the same.
@@ -322,13 +316,7 @@ impl Where {
     }
 
     fn kernel_is_new_enough(&self) -> Option<bool> {
-        let numbers = |text: &str| {
-            let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-        };
-        let wanted = numbers(self.min_kernel.as_deref()?)?;
-        let release = nix::sys::utsname::uname().ok()?.release().to_string_lossy().into_owned();
-        Some(numbers(&release)? >= wanted)
+        kernel::version(self.min_kernel.as_deref()?).map(kernel::is_since)
     }
 }
 

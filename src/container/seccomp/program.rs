@@ -32,8 +32,6 @@ pub const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 pub const IF_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 /// Is A greater, or this number?
 pub const IF_NOT_LESS: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-/// Has A one of these bits? (No program of ours asks that.)
-pub const IF_BITS: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 /// The answer.
 pub const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
@@ -199,7 +197,6 @@ impl Instruction {
         let target = |distance: u32| number + 1 + distance as usize;
         let compared = match self.code {
             IF_EQUAL => "==",
-            IF_BITS => "has a bit of",
             IF_GREATER => ">",
             _ => ">=",
         };

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::Mode;
 
+use super::kernel;
 use super::mount::{is_directory, make_private};
 use super::state::directory::state_directory;
 use super::state::ledger::Ledger;
@@ -188,7 +189,7 @@ impl Prop {
 
     fn map_owners(&self, users: &File) -> Result<()> {
         let why = format!("let {} belong to the container's users", self.what);
-        if self.is_layer && !overlay_takes_mapped_layers() {
+        if self.is_layer && !kernel::is_since((5, 19)) {
             // The kernel would map it, and overlayfs refuse it a moment later.
             return Err(Error::call(why, "mount_setattr(MOUNT_ATTR_IDMAP)", Errno::EINVAL));
         }
@@ -203,41 +204,6 @@ impl Prop {
     }
 }
 
-/// Since Linux 5.19.
-fn overlay_takes_mapped_layers() -> bool {
-    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
-    is_since(&release.unwrap_or_default(), (5, 19))
-}
-
-/// Is the kernel with this release as new as that? One that cannot be read is.
-fn is_since(release: &str, wanted: (u32, u32)) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
-        _ => true,
-    }
-}
-
 fn make_directory(path: &Path) -> Result<()> {
     DirBuilder::new().mode(0o755).create(path).map_err(|error| Error::io(STEP, path, &error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_compared_as_numbers() {
-        for (release, is) in [
-            ("5.12.0", false),
-            ("5.18.19-generic", false),
-            ("5.19-rc1", true),
-            ("6.1.0-40-amd64", true),
-            ("10.0", true),
-            ("", true),
-            ("odd", true),
-        ] {
-            assert_eq!(is_since(release, (5, 19)), is, "{release}");
-        }
-    }
 }
