@@ -14,7 +14,7 @@ use cooperage::container::process::{self, Status};
 use cooperage::container::stage::Stage;
 use cooperage::container::sys::CloneFlags;
 use cooperage::container::user::{Users, keys};
-use cooperage::container::{init, ipc, mount, power, root, uts};
+use cooperage::container::{init, ipc, mount, root, uts};
 use cooperage::told::errors::Result;
 use cooperage::workshop::cli;
 use cooperage::workshop::rootfs::Rootfs;
@@ -54,7 +54,7 @@ fn run(args: &Args) -> Result<Status> {
     let users = Users::new(args.identity.userns)?;
     let mut stage = Stage::new(&host, &users)?;
     let overlay = Overlay::new(&mut host, rootfs.path(), args.mounts.upper.as_deref())?;
-    let overlay = overlay.on_stage(&mut stage)?;
+    let overlay = overlay.on_stage(&mut stage)?.labelled(args.restrictions.files_context()?);
     let volumes = args.mounts.volumes(&mut stage)?;
     let devices = args.restrictions.devices(&mut stage, &users)?;
     let hostname = args.names.hostname()?;
@@ -84,14 +84,14 @@ fn run(args: &Args) -> Result<Status> {
             volume.mount(&root)?;
         }
         args.restrictions.cover(&root)?;
-        let process = args.identity.process(&args.common.command, &users, &root)?.with_power(kept);
+        let process = args.identity.process(&args.common.command, &users, &root)?.with_power(kept.clone());
         root::pivot_into(&root)?;
         parent.until_released()?;
         network.set_up_inside()?;
         args.restrictions.settle(&root)?;
         let become_command = || process::exec(process);
         if args.ending.init() {
-            init::run_confined(parent, become_command, power::confine_init)
+            init::run_confined(parent, become_command, || kept.confine_init())
         } else {
             become_command()
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cooperage::told::errors::Result;
-use cooperage::workshop::doctor;
+use cooperage::workshop::{apparmor, doctor};
 
 /// Tries everything that the chapters need, and says what to do where it does not work.
 /// Exit status 0 if all of it works for this user, 1 if not.
@@ -22,6 +22,11 @@ struct Args {
     /// Only clear up what killed runtimes have left
     #[arg(long)]
     clean: bool,
+
+    /// Only load the AppArmor profile that containers are confined by, as root; or remove it
+    #[arg(long, value_name = "ACTION", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "load")]
+    #[arg(conflicts_with_all = ["json", "clean", "programs"])]
+    apparmor: Option<apparmor::Action>,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +44,10 @@ fn run(args: &Args) -> Result<bool> {
     match args {
         Args { clean: true, .. } => doctor::clean().map(|()| true),
         Args { programs: true, .. } => doctor::list_programs().map(|()| true),
+        Args { apparmor: Some(action), .. } => apparmor::act(*action).map(|said| {
+            println!("{said}");
+            true
+        }),
         Args { json: true, .. } => doctor::report_json(),
         _ => Ok(doctor::report()),
     }

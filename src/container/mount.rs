@@ -109,7 +109,7 @@ fn make_dev(root: &NewRoot, shared_memory: u64) -> Result<()> {
         target.path(),
         Some("tmpfs"),
         how,
-        Some(b"mode=755,size=64k"),
+        Some(&root.options(b"mode=755,size=64k")),
     )?;
 
     let place = root.directory("dev")?; // the directory that is there now: the tmpfs
@@ -141,7 +141,7 @@ fn make_dev(root: &NewRoot, shared_memory: u64) -> Result<()> {
         &pts,
         Some("devpts"),
         how,
-        Some(options),
+        Some(&root.options(options)),
     )?;
     let shm = place.make_directory("shm")?;
     let options = match shared_memory {
@@ -155,7 +155,7 @@ fn make_dev(root: &NewRoot, shared_memory: u64) -> Result<()> {
         &shm,
         Some("tmpfs"),
         how,
-        Some(options.as_bytes()),
+        Some(&root.options(options.as_bytes())),
     )
 }
 

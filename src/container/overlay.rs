@@ -15,6 +15,7 @@ use nix::fcntl::{FlockArg, OFlag};
 use nix::sys::stat::{Mode, umask};
 
 use super::mount::set_mode;
+use super::power::selinux::{Context, labelled};
 use super::root::NewRoot;
 use super::stage::{Otherwise, Stage};
 use super::state::claim::Claim;
@@ -30,6 +31,7 @@ pub struct Overlay {
     lower: PathBuf,
     kept: Option<Kept>,
     scratch: Option<PathBuf>,
+    context: Option<String>,
 }
 // ANCHOR_END: overlay
 
@@ -45,7 +47,7 @@ impl Overlay {
     /// directory `upper`, which then holds what the container added, changed and deleted.
     pub fn new(ledger: &mut Ledger, rootfs: &Path, upper: Option<&Path>) -> Result<Overlay> {
         let kept = upper.map(|upper| Kept::new(ledger, rootfs, upper)).transpose()?;
-        Ok(Overlay { lower: rootfs.to_path_buf(), kept, scratch: None })
+        Ok(Overlay { lower: rootfs.to_path_buf(), kept, scratch: None, context: None })
     }
 
     // ANCHOR: overlay-on-stage
@@ -68,6 +70,11 @@ impl Overlay {
     }
     // ANCHOR_END: overlay-on-stage
 
+    /// Chapter 9: the same, and SELinux calls every file of it so.
+    pub fn labelled(self, context: Option<Context>) -> Overlay {
+        Overlay { context: context.map(|context| context.to_string()), ..self }
+    }
+
     // ANCHOR: overlay-mount
     /// Mounts the overlay. Called in the container's mount namespace.
     ///
@@ -84,7 +91,8 @@ impl Overlay {
         };
         let how = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         let why = "have room for a writable layer that vanishes with the container";
-        sys::mount(why, Some(Path::new("tmpfs")), scratch, Some("tmpfs"), how, Some(b"mode=755"))?;
+        let options = labelled(b"mode=755", self.context.as_deref());
+        sys::mount(why, Some(Path::new("tmpfs")), scratch, Some("tmpfs"), how, Some(&options))?;
 
         let root = make_directory(scratch.join("root"))?;
         let (upper, work) = match &self.kept {
@@ -112,6 +120,7 @@ impl Overlay {
             // Overlayfs marks its files with attributes that only the real root may set, unless told so.
             options.extend_from_slice(b",userxattr");
         }
+        let options = labelled(&options, self.context.as_deref());
         let why = "lay the writable layer over the rootfs, which is only read";
         let overlay = Some(Path::new("overlay"));
         sys::mount(why, overlay, &root, Some("overlay"), MsFlags::empty(), Some(&options)).remedy_for(
@@ -119,7 +128,7 @@ impl Overlay {
             "overlayfs refuses one of the directories: an upper directory must be on a filesystem such as ext4, \
              xfs, btrfs or tmpfs, not on another overlay and not on NFS",
         )?;
-        NewRoot::new(root, scratch.to_path_buf())
+        NewRoot::new(root, scratch.to_path_buf()).map(|root| root.with_context(self.context.clone()))
     }
     // ANCHOR_END: overlay-mount
 }

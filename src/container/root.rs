@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::mount::MntFlags;
 use nix::sys::stat::Mode;
 
+use super::power::selinux::labelled;
 use super::sys;
 use crate::told::errors::{Error, Result};
 
@@ -57,6 +58,7 @@ pub struct NewRoot {
     path: PathBuf,
     fd: OwnedFd,
     scratch: PathBuf,
+    context: Option<String>,
 }
 // ANCHOR_END: new-root
 
@@ -68,7 +70,17 @@ impl NewRoot {
         let fd = nix::fcntl::open(&path, how, Mode::empty()).map_err(|errno| {
             Error::call("open the new root", format!("open({}, O_PATH)", path.display()), errno)
         })?;
-        Ok(NewRoot { path, fd, scratch })
+        Ok(NewRoot { path, fd, scratch, context: None })
+    }
+
+    /// Chapter 9: the same, whose own filesystems SELinux calls so.
+    pub(super) fn with_context(self, context: Option<String>) -> NewRoot {
+        NewRoot { context, ..self }
+    }
+
+    /// Options of a filesystem that is to be the container's own.
+    pub fn options(&self, options: &[u8]) -> Vec<u8> {
+        labelled(options, self.context.as_deref())
     }
 
     // ANCHOR: find-inside

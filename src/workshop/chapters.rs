@@ -106,7 +106,7 @@ pub const CHAPTERS: &[Chapter] = &[
             "--oom-score-adj",
         ],
         needs: &["seccomp"],
-        alone_needs: &["landlock", "cgroup-devices", "apparmor", "selinux"],
+        alone_needs: &["landlock", "cgroup-devices", "apparmor", "apparmor-profile", "selinux"],
     },
 ];
 

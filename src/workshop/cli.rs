@@ -16,11 +16,13 @@ use crate::container::cgroup::{Cpus, Limits, Memory, WriteRate, limits};
 use crate::container::mount;
 use crate::container::network;
 use crate::container::power::Power;
+use crate::container::power::apparmor;
 use crate::container::power::capabilities::{Capabilities, Choice};
 use crate::container::power::devices::{Device, usual_rules};
 use crate::container::power::labels::Label;
 use crate::container::power::paths;
 use crate::container::power::rlimits::Rlimit;
+use crate::container::power::selinux::{self, Context, Contexts};
 use crate::container::power::sysctls::Sysctl;
 use crate::container::power::tmpfs::Tmpfs;
 use crate::container::process::{Child, Process, Status};
@@ -215,8 +217,8 @@ pub struct Restrictions {
     #[arg(long)]
     privileged: bool,
 
-    /// no-new-privileges=false, seccomp=FILE or seccomp=unconfined, systempaths=unconfined, apparmor=PROFILE,
-    /// label=CONTEXT
+    /// no-new-privileges=false, seccomp=FILE or seccomp=unconfined, systempaths=unconfined, apparmor=PROFILE or
+    /// apparmor=unconfined, label=CONTEXT, label=type:TYPE (or user: role: level: filetype:), label=disable
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<SecurityOption>,
 
@@ -279,12 +281,27 @@ impl Restrictions {
     // ANCHOR_END: restrictions-power
 
     fn label(&self) -> Result<Option<Label>> {
-        let chosen = self.security_opt.iter().rev().find_map(|option| match option {
-            SecurityOption::AppArmor(profile) => Some(Label::apparmor(profile)),
-            SecurityOption::Label(context) => Some(Label::selinux(context)),
+        let profile = self.security_opt.iter().rev().find_map(|option| match option {
+            SecurityOption::AppArmor(profile) => Some(profile.as_str()),
             _ => None,
         });
-        chosen.transpose().map(Option::flatten)
+        match self.contexts()? {
+            Some(contexts) => Ok(Some(Label::SELinux(contexts.process.to_string()))),
+            None => apparmor::chosen(profile.or(self.privileged.then_some(apparmor::UNCONFINED))),
+        }
+    }
+
+    /// What SELinux is to call the files of the container's own filesystems.
+    pub fn files_context(&self) -> Result<Option<Context>> {
+        Ok(self.contexts()?.and_then(|contexts| contexts.files))
+    }
+
+    fn contexts(&self) -> Result<Option<Contexts>> {
+        let choices = self.security_opt.iter().filter_map(|option| match option {
+            SecurityOption::Label(choice) => Some(choice),
+            _ => None,
+        });
+        selinux::chosen(&choices.collect::<Vec<_>>())
     }
 
     /// These limits, and the devices that may be used.
@@ -346,7 +363,7 @@ enum SecurityOption {
     Seccomp(Profile),
     SystemPaths,
     AppArmor(String),
-    Label(String),
+    Label(selinux::Choice),
 }
 
 /// Which system calls a command may make.
@@ -378,10 +395,11 @@ impl FromStr for SecurityOption {
             ("seccomp", file) if !file.is_empty() => Ok(SecurityOption::Seccomp(Profile::File(file.into()))),
             ("systempaths", "unconfined") => Ok(SecurityOption::SystemPaths),
             ("apparmor", profile) if !profile.is_empty() => Ok(SecurityOption::AppArmor(profile.to_string())),
-            ("label", context) if !context.is_empty() => Ok(SecurityOption::Label(context.to_string())),
+            ("label", choice) => choice.parse().map(SecurityOption::Label),
             _ => Err(format!(
                 "{text:?} is not one: there are no-new-privileges[=false], seccomp=FILE, seccomp=unconfined, \
-                 systempaths=unconfined, apparmor=PROFILE and label=CONTEXT"
+                 systempaths=unconfined, apparmor=PROFILE, apparmor=unconfined, label=CONTEXT, label=disable, and \
+                 label= with user:, role:, type:, level: or filetype: and a name"
             )),
         }
     }

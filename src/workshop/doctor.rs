@@ -36,7 +36,7 @@ use crate::container::netlink::{Message, Netlink};
 use crate::container::overlay::Overlay;
 use crate::container::pid::PROC_FLAGS;
 use crate::container::power::devices::usual_rules;
-use crate::container::power::{labels, landlock};
+use crate::container::power::{apparmor, landlock, selinux};
 use crate::container::process::{self, Process, Status};
 use crate::container::state::directory::state_directory;
 use crate::container::state::ledger::Leftover;
@@ -144,8 +144,9 @@ pub const FEATURES: &[Feature] = &[
     Feature::new("seccomp", "seccomp filters", seccomp),
     Feature::new("landlock", "Landlock, for init", has_landlock).optional(),
     Feature::new("cgroup-devices", "limit of devices", cgroup_devices).optional(),
-    Feature::new("apparmor", "AppArmor", apparmor).optional(),
-    Feature::new("selinux", "SELinux", selinux).optional(),
+    Feature::new("apparmor", "AppArmor", has_apparmor).optional(),
+    Feature::new("apparmor-profile", "our AppArmor profile", apparmor_profile).optional(),
+    Feature::new("selinux", "SELinux", has_selinux).optional(),
     Feature::new("pidfd", "pidfd", pidfd).optional(),
     Feature::new("lab", "the lab", the_lab).optional(),
     Feature::new("commands", "the commands that the book types", commands).optional(),
@@ -413,7 +414,7 @@ fn read(path: &str) -> Result<String> {
 }
 
 /// The program `name`, where there is one.
-fn program(name: &str) -> Option<PathBuf> {
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     programs::find(name, &["/usr/sbin", "/sbin", "/usr/bin", "/bin"])
 }
 
@@ -804,14 +805,24 @@ fn has_landlock() -> Result<String> {
     }
 }
 
-fn apparmor() -> Result<String> {
-    labels::apparmor_is_on()?;
+fn has_apparmor() -> Result<String> {
+    apparmor::is_on()?;
     found()
 }
 
-fn selinux() -> Result<String> {
-    labels::selinux_is_on()?;
-    found()
+fn apparmor_profile() -> Result<String> {
+    apparmor::is_on()?;
+    match apparmor::is_loaded(apparmor::USUAL) {
+        true => Ok(format!("{} is loaded", apparmor::USUAL)),
+        false => Err(apparmor::not_loaded(apparmor::USUAL)),
+    }
+}
+
+fn has_selinux() -> Result<String> {
+    selinux::is_on()?;
+    let own = selinux::own()?;
+    let enforcing = read("/sys/fs/selinux/enforce")? == "1";
+    Ok(format!("{}, this process is {own}", if enforcing { "enforcing" } else { "permissive" }))
 }
 
 fn cgroup_freezer() -> Result<String> {
@@ -1002,7 +1013,7 @@ fn machines_program(name: &str) -> Result<String> {
 }
 
 /// The line that installs packages.
-fn install(packages: &[&str]) -> String {
+pub(super) fn install(packages: &[&str]) -> String {
     format!("apt install {}, or your distribution's", packages.join(" "))
 }
 

@@ -1,5 +1,6 @@
 //! The workshop: everything around the container that the chapters do not teach.
 
+pub mod apparmor;
 pub mod chapters;
 pub mod cli;
 pub mod doctor;

@@ -19,6 +19,9 @@ use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, Who};
 
 pub fn cases() -> Vec<Case> {
     const OWN: &[&str] = &[ROOT_ITSELF];
+    // A lab has a /sys of its own, and only the machine's root can mount there what tells of these.
+    const APPARMOR: &[&str] = &[ROOT_ITSELF, "apparmor-profile"];
+    const SELINUX: &[&str] = &[ROOT_ITSELF, "selinux"];
     vec![
         Case::new("five_sets_of_capabilities", BOTH, five_sets_of_capabilities),
         Case::new("capabilities_that_nobody_has", BOTH, capabilities_that_nobody_has),
@@ -42,6 +45,16 @@ pub fn cases() -> Vec<Case> {
         Case::new("init_has_given_up", BOTH, init_has_given_up),
         Case::new("privileged_gives_it_back", BOTH, privileged_gives_it_back),
         Case::new("options_that_mean_nothing", BOTH, options_that_mean_nothing),
+        Case::new("apparmor_names_every_container", BOTH, apparmor_names_every_container).needs(APPARMOR),
+        Case::new("apparmor_is_asked_too", BOTH, apparmor_is_asked_too).needs(APPARMOR),
+        Case::new("apparmor_keeps_settings_from_real_root", ROOT, apparmor_keeps_settings_from_real_root)
+            .needs(APPARMOR),
+        Case::new("apparmor_is_in_nobodys_way", BOTH, apparmor_is_in_nobodys_way).needs(APPARMOR),
+        Case::new("selinux_names_processes_and_files", BOTH, selinux_names_processes_and_files)
+            .needs(SELINUX),
+        Case::new("selinux_is_asked_too", BOTH, selinux_is_asked_too).needs(SELINUX),
+        Case::new("selinux_refuses_what_it_does_not_know", BOTH, selinux_refuses_what_it_does_not_know)
+            .needs(SELINUX),
     ]
 }
 
@@ -643,6 +656,10 @@ fn options_that_mean_nothing(who: Who) {
             ["--security-opt", "no-such"],
             ["--security-opt", "no-new-privileges=maybe"],
             ["--security-opt", "seccomp="],
+            ["--security-opt", "apparmor="],
+            ["--security-opt", "label="],
+            ["--security-opt", "label=type:"],
+            ["--security-opt", "label=one-word"],
             ["--tmpfs", "relative"],
             ["--tmpfs", "/x:no-such"],
             ["--tmpfs", "/"],
@@ -655,12 +672,220 @@ fn options_that_mean_nothing(who: Who) {
             refused(number, who, &options, 2);
         }
         // What this kernel does not have is an error, and nothing that is left out in silence.
-        if !Path::new("/sys/module/apparmor").exists() {
+        let on = |parameter: &str| fs::read_to_string(parameter).is_ok_and(|on| on.starts_with('Y'));
+        if !on("/sys/module/apparmor/parameters/enabled") {
             let ended = refused(number, who, &["--security-opt", "apparmor=mine"], 125);
             assert!(ended.err.contains("AppArmor"), "{}", ended.err);
         }
+        for label in
+            ["type:container_t", "level:s0:c1,c2", "user:me_u", "role:me_r", "filetype:me_t", "u:r:t"]
+        {
+            // The lab's /sys is a new one, in which SELinux does not tell of itself.
+            let ended = refused(number, who, &["--security-opt", &format!("label={label}")], 125);
+            assert!(ended.err.contains("SELinux"), "{}", ended.err);
+        }
+        assert_eq!(sh(number, who, &quick(&["--security-opt", "label=disable"]), "true").status, 0);
         assert_eq!(sh(number, who, &quick(&["--security-opt", "apparmor=unconfined"]), "true").status, 0);
         let ended = refused(number, who, &["--tmpfs", "/x:size=much"], 125);
         assert!(ended.err.contains("EINVAL"), "{}", ended.err);
+    }
+}
+
+/// What a process is called by a security module, as it is told inside.
+const CALLED: &str = "tr -d '\\0' < /proc/self/attr/current";
+
+/// What a process is called, seen from outside.
+fn called(pid: nix::unistd::Pid) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap_or_default();
+    text.trim_end_matches(['\0', '\n']).to_string()
+}
+
+/// Shows in the lab what the machine has: the lab's /sys is a new one.
+fn show(kind: &str, place: &str) {
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(None::<&str>, place, Some(kind), none, None::<&str>).expect("root may");
+}
+
+const CONFINED: &str = "cooperage-default (enforce)";
+
+fn apparmor_names_every_container(who: Who) {
+    for number in since(LESS_POWER) {
+        let name = |options: &[&str]| says(number, who, &quick(options), CALLED).trim().to_string();
+        // Where no list of profiles is to be seen, nothing is done about it.
+        let _ = nix::mount::umount("/sys/kernel/security");
+        assert_eq!(name(&[]), "unconfined");
+        show("securityfs", "/sys/kernel/security");
+        for options in [&[][..], &["--no-init"], &["--security-opt", "no-new-privileges=false"]] {
+            assert_eq!(name(options), CONFINED, "{options:?}");
+        }
+        assert_eq!(name(&["--security-opt", "apparmor=unconfined"]), "unconfined");
+        assert_eq!(name(&["--privileged"]), "unconfined");
+        assert_eq!(name(&["--privileged", "--security-opt", "apparmor=cooperage-default"]), CONFINED);
+        if who == Who::Root {
+            assert_eq!(name(&["--user", "1000"]), CONFINED);
+            assert_eq!(name(&["--userns", "host"]), CONFINED);
+        }
+        for absent in ["no-such-profile", "/no/such/program"] {
+            let option = format!("apparmor={absent}");
+            let ended = refused(number, who, &["--security-opt", &option], 125);
+            assert!(ended.err.contains("loaded"), "{}", ended.err);
+        }
+        let before = Host::now();
+        let running = Running::start(number, who, &NONE, "");
+        let init = running.first();
+        assert_eq!(children(init).into_iter().map(called).collect::<Vec<_>>(), [CONFINED]);
+        eventually("init has the name too", || called(init) == CONFINED);
+        assert_eq!(called(running.runtime()), "unconfined");
+        running.end();
+        Host::now().must_be(&before, "a container with a name");
+    }
+}
+
+fn apparmor_is_asked_too(who: Who) {
+    show("securityfs", "/sys/kernel/security");
+    for number in since(LESS_POWER) {
+        // Capability, filter and namespace allow each of them.
+        for script in ["mount -t tmpfs none /mnt", "umount /proc/interrupts", "mount --bind /tmp /mnt"] {
+            let admin = ["--cap-add", "SYS_ADMIN"];
+            let unconfined = ["--cap-add", "SYS_ADMIN", "--security-opt", "apparmor=unconfined"];
+            let ended = sh(number, who, &quick(&admin), script);
+            assert_ne!(ended.status, 0, "{script}");
+            if script.starts_with("mount") {
+                let without = sh(number, who, &quick(&unconfined), script);
+                assert_eq!(without.status, 0, "{script}: {}", without.err);
+            }
+        }
+        // Nobody leaves it, whatever capabilities it has.
+        let script = "echo changeprofile unconfined > /proc/self/attr/apparmor/current";
+        let ended = sh(number, who, &quick(&["--cap-add", "ALL"]), script);
+        assert_ne!(ended.status, 0);
+        let all = quick(&["--cap-add", "ALL"]);
+        assert!(says(number, who, &all, &format!("({script}) 2>/dev/null; {CALLED}")).contains(CONFINED));
+    }
+}
+
+/// With the host's users, and nothing covered: what is left is the profile.
+fn apparmor_keeps_settings_from_real_root(who: Who) {
+    show("securityfs", "/sys/kernel/security");
+    for number in since(LESS_POWER) {
+        let bare = ["--userns", "host", "--security-opt", "systempaths=unconfined"];
+        // Not with the shell's read, which takes it byte by byte: such a file gives one, and then nothing.
+        let same = |setting: &str| format!("value=$(cat {setting}) && echo \"$value\" > {setting}");
+        for setting in [
+            "/proc/sys/vm/swappiness",
+            "/proc/sys/kernel/core_pattern",
+            "/proc/sys/kernel/printk_ratelimit",
+            "/proc/sys/kernel/sched_rr_timeslice_ms",
+            "/proc/sys/kernel/modprobe",
+            "/proc/sys/fs/mount-max",
+            "/proc/sys/fs/file-max",
+        ] {
+            // It is given the value that it has: should the profile let it, nothing is changed.
+            let ended = sh(number, who, &quick(&bare), &same(setting));
+            assert!(ended.status != 0 && ended.err.contains("Permission denied"), "{setting}: {}", ended.err);
+            let without = [&bare[..], &["--security-opt", "apparmor=unconfined"]].concat();
+            let ended = sh(number, who, &quick(&without), &same(setting));
+            assert_eq!(ended.status, 0, "{setting}: {}", ended.err);
+        }
+        for script in [": >> /proc/sysrq-trigger", "head -c 1 /proc/kcore"] {
+            let ended = sh(number, who, &quick(&bare), script);
+            assert!(ended.status != 0 && ended.err.contains("Permission denied"), "{script}: {}", ended.err);
+        }
+        // Its own it may set.
+        for setting in
+            ["kernel/shmmni", "kernel/msgmax", "kernel/sem", "fs/mqueue/queues_max", "net/ipv4/ip_forward"]
+        {
+            let options = [&bare[..], &["--cap-add", "NET_ADMIN"]].concat();
+            says(number, who, &quick(&options), &same(&format!("/proc/sys/{setting}")));
+        }
+    }
+}
+
+/// What programs do all the time.
+fn apparmor_is_in_nobodys_way(who: Who) {
+    show("securityfs", "/sys/kernel/security");
+    for number in since(LESS_POWER) {
+        for script in [
+            "echo x > /tmp/x && ln /tmp/x /tmp/y && mv /tmp/y /tmp/z && rm /tmp/x /tmp/z",
+            "cp /bin/sh /tmp/sh && /tmp/sh -c true",
+            "echo 500 > /proc/self/oom_score_adj",
+            "sleep 99 & kill $!",
+            "true | cat",
+            "ps > /dev/null",
+        ] {
+            says(number, who, &NONE, script);
+        }
+        // Signals go both ways between init and the command.
+        assert_eq!(sh(number, who, &NONE, "kill -TERM 1; sleep 99").status, 128 + libc::SIGTERM);
+        let running = Running::start(number, who, &NONE, "");
+        assert_eq!(running.signal(nix::sys::signal::Signal::SIGTERM).status, 128 + libc::SIGTERM);
+    }
+}
+
+fn selinux_names_processes_and_files(who: Who) {
+    show("selinuxfs", "/sys/fs/selinux");
+    for number in since(LESS_POWER) {
+        let name = |options: &[&str]| says(number, who, &quick(options), CALLED).trim().to_string();
+        let level = ["--security-opt", "label=level:s0:c1,c2"];
+        assert_eq!(name(&level), "system_u:system_r:container_t:s0:c1,c2");
+        let own = called(nix::unistd::Pid::this());
+        assert_eq!(name(&[]), own, "who asks for nothing keeps what there is");
+        assert_eq!(name(&[&level[..], &["--security-opt", "label=disable"]].concat()), own);
+        assert_eq!(name(&["--security-opt", "label=type:spc_t"]), "system_u:system_r:spc_t:s0");
+        let whole = "system_u:system_r:spc_t:s0:c3";
+        assert_eq!(name(&["--security-opt", &format!("label={whole}")]), whole);
+
+        let options = [&level[..], &["--tmpfs", "/run"]].concat();
+        let mounts = says(number, who, &quick(&options), "cat /proc/self/mounts");
+        let files = "context=\"system_u:object_r:container_file_t:s0:c1,c2\"";
+        for place in ["/", "/dev", "/dev/shm", "/dev/pts", "/run"] {
+            let line =
+                mounts.lines().find(|line| line.split(' ').nth(1) == Some(place)).expect("it is mounted");
+            assert!(line.contains(files), "{line}");
+        }
+        let before = Host::now();
+        let running = Running::start(number, who, &quick(&level), "");
+        let names: Vec<_> = children(running.first()).into_iter().map(called).collect();
+        assert_eq!(names, ["system_u:system_r:container_t:s0:c1,c2"]);
+        running.end();
+        Host::now().must_be(&before, "a container with a name");
+    }
+}
+
+fn selinux_is_asked_too(who: Who) {
+    show("selinuxfs", "/sys/fs/selinux");
+    let enforced = fs::read_to_string("/sys/fs/selinux/enforce").expect("readable").trim() == "1";
+    let directory = directory("of-the-host", who);
+    fs::write(directory.join("file"), "text").expect("writable");
+    let volume = format!("{}:/mnt", directory.display());
+    for number in since(LESS_POWER) {
+        let reads = |option: &str| {
+            let options = ["--security-opt", option, "--volume", &volume];
+            sh(number, who, &quick(&options), "cat /mnt/file")
+        };
+        // All that a mount and the file's owner ask is granted.
+        for option in ["label=disable", "label=type:spc_t"] {
+            assert_eq!(reads(option).out, "text", "{option}");
+        }
+        let ended = reads("label=type:container_t");
+        assert_eq!(ended.err.contains("Permission denied"), enforced, "{} {}", ended.out, ended.err);
+        assert_eq!(ended.out == "text", !enforced);
+        // Its own files are its own.
+        let script = "echo x > /tmp/x && cat /tmp/x && cp /bin/sh /tmp/sh && /tmp/sh -c 'echo y > /dev/shm/y; cat /dev/shm/y'";
+        assert_eq!(
+            says(number, who, &quick(&["--security-opt", "label=type:container_t"]), script),
+            "x\ny\n"
+        );
+    }
+}
+
+fn selinux_refuses_what_it_does_not_know(who: Who) {
+    show("selinuxfs", "/sys/fs/selinux");
+    for number in since(LESS_POWER) {
+        for option in ["label=type:no_such_t", "label=filetype:no_such_t", "label=level:s99", "label=a:b:c:d"]
+        {
+            let ended = refused(number, who, &["--security-opt", option], 125);
+            assert!(ended.err.contains("EINVAL"), "{option}: {}", ended.err);
+        }
     }
 }

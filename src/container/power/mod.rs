@@ -10,18 +10,20 @@
 //! - [`devices`]: the devices that it may use;
 //! - [`rlimits`]: how much of the kernel's memory one process may hold;
 //! - [`sysctls`]: settings of the kernel that are its own;
-//! - [`labels`]: what a security module of the kernel knows it by;
+//! - [`labels`]: what a security module of the kernel knows it by, [`apparmor`] or [`selinux`];
 //! - [`tmpfs`]: places to write to where the root is read-only;
 //! - [`landlock`]: for init, which needs no file at all.
 //!
 //! [`Power`] holds what has to be done last, in the process that becomes the command.
 
+pub mod apparmor;
 pub mod capabilities;
 pub mod devices;
 pub mod labels;
 pub mod landlock;
 pub mod paths;
 pub mod rlimits;
+pub mod selinux;
 pub mod sysctls;
 pub mod tmpfs;
 
@@ -78,15 +80,18 @@ impl Power {
     fn load_filter(&self) -> Result<()> {
         self.filter.as_ref().map_or(Ok(()), Filter::load)
     }
-}
 
-// ANCHOR: confine-init
-/// What init keeps when the command has been started: the right to send a signal, whoever the command has become. It is the
-/// runtime's own program, and runs as long as the container does.
-pub fn confine_init() -> Result<()> {
-    sys::set_no_new_privs("init starts nothing any more that could have more rights")?;
-    let kill = capabilities::Set::of([Capability::KILL]).0;
-    sys::capset("init passes signals on, and does nothing else that takes a right", kill, kill, 0)?;
-    landlock::give_up_files()
+    // ANCHOR: confine-init
+    /// What init keeps when the command has been started: the right to send a signal, whoever the command has become. It is
+    /// the runtime's own program, and runs as long as the container does.
+    pub fn confine_init(&self) -> Result<()> {
+        if let Some(label) = &self.label {
+            label.take()?;
+        }
+        sys::set_no_new_privs("init starts nothing any more that could have more rights")?;
+        let kill = capabilities::Set::of([Capability::KILL]).0;
+        sys::capset("init passes signals on, and does nothing else that takes a right", kill, kill, 0)?;
+        landlock::give_up_files()
+    }
+    // ANCHOR_END: confine-init
 }
-// ANCHOR_END: confine-init

@@ -62,7 +62,8 @@ impl Tmpfs {
     pub fn mount(&self, root: &NewRoot) -> Result<()> {
         let place = root.directory(&self.target.to_string_lossy())?;
         let why = format!("have {} in memory", self.target.display());
-        let data = (!self.data.is_empty()).then_some(self.data.as_bytes());
+        let data = root.options(self.data.as_bytes());
+        let data = (!data.is_empty()).then_some(&data[..]);
         sys::mount(&why, Some(Path::new("tmpfs")), place.path(), Some("tmpfs"), self.flags, data)
     }
 }
