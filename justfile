@@ -43,6 +43,10 @@ sweep *ARGS:
 test-vm *ARGS:
     tests/vm/test.sh {{ARGS}}
 
+# chapter 9's labels on a virtual machine with AppArmor, or one with SELinux: just test-lsm apparmor, just test-lsm selinux
+test-lsm MODULE *ARGS:
+    tests/vm/lsm.sh {{MODULE}} {{ARGS}}
+
 # the same on bare Debian 12 and 13, with a C compiler and nothing else: just test-bare, just test-bare odd
 test-bare *ARGS:
     tests/bare/test.sh {{ARGS}}

@@ -3,7 +3,8 @@
 # COOPERAGE_REQUIRE demanding all that such a host has. tests/vm/test.sh starts it.
 # Arguments: who ("root", "user" or "both"), then those of the test programs. TEST_PROGRAMS names the programs, each as
 # PATH or PATH:FILTER, and USER_PROGRAMS those that the ordinary user runs, if not all. BUILT is where the crate's programs are,
-# and GRADED names the chapters whose answers the grader judges.
+# and GRADED names the chapters whose answers the grader judges. VM_PREPARE is a command that is run first, and VM_LACKS names
+# features that may be missing: by default those that lsm.sh has a machine for.
 set -uo pipefail
 who=$1
 shift
@@ -17,8 +18,12 @@ ip link set world up
 ip route add default via 192.0.2.1
 rm -f /.dockerenv /run/.containerenv
 
-# Nothing may be skipped but what needs version 1.
-export COOPERAGE_REQUIRE=all,-cgroup-v1 INSTA_WORKSPACE_ROOT=$PWD INSTA_UPDATE=${INSTA_UPDATE:-no}
+if [ "${VM_PREPARE:-}" ]; then
+    $VM_PREPARE || exit 125
+fi
+
+# Nothing may be skipped but what needs version 1, or another security module.
+export COOPERAGE_REQUIRE=all,-cgroup-v1,${VM_LACKS:--apparmor,-apparmor-profile,-selinux} INSTA_WORKSPACE_ROOT=$PWD INSTA_UPDATE=${INSTA_UPDATE:-no}
 failed=0
 started=$(mktemp)
 

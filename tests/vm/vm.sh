@@ -17,6 +17,7 @@
 # VM_ARCH     amd64 or arm64                                   amd64
 # VM_DIR      where the kernel is kept                         target/vm
 # VM_KERNEL   the package that depends on the newest kernel    the cloud kernel, or Ubuntu's virtual one (amd64 only)
+# VM_KERNEL_OPTIONS  more for the kernel's command line, such as security=selinux    none
 # VM_MEM      memory in MiB                                    2048
 # VM_CPUS     processors                                       2
 # VM_FILES    a directory in which to unpack the tar archive that the command writes to /dev/ttyS3    none
@@ -146,6 +147,7 @@ cd /
 [ -d /lib/modules/\$(\$b uname -r) ] || \$b ln -sfn $modules /lib/modules/\$(\$b uname -r)
 \$b mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 \$b mount -t mqueue mqueue /dev/mqueue
+\$b mount -t securityfs securityfs /sys/kernel/security
 for directory in $fresh; do \$b mount -t tmpfs -o mode=1777 tmpfs \$directory; done
 \$b chmod 755 /run
 
@@ -214,7 +216,7 @@ qemu=(timeout --foreground -k 5 "$timeout" "$emulator" -nodefaults -display none
     -chardev "stdio,id=terminal,signal=off" -chardev "file,id=log,path=$run/kernel.log"
     -chardev "file,id=status,path=$run/status" -chardev "file,id=files,path=$run/files" "${machine[@]}"
     -kernel "$kernel"
-    -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init cooperage.throw_away")
+    -append "console=ttyS0 panic=-1 nowatchdog mitigations=off root=host rootfstype=virtiofs ro init=$run/init cooperage.throw_away ${VM_KERNEL_OPTIONS:-}")
 if [ "$interactive" ]; then
     "${qemu[@]}" || :
 else
