@@ -31,6 +31,10 @@ pub fn act(action: Action) -> Result<String> {
     if !geteuid().is_root() {
         return Err(Error::new(step, "only root may").remedy("sudo target/debug/doctor --apparmor"));
     }
+    if apparmor::loaded().is_none() {
+        return Err(Error::new(step, "the kernel's list of profiles is not to be seen here")
+            .remedy("mount -t securityfs securityfs /sys/kernel/security"));
+    }
     if action == Action::Remove && !apparmor::is_loaded(USUAL) {
         return Ok(format!("{USUAL} is not loaded"));
     }

@@ -66,7 +66,7 @@ pub fn not_loaded(profile: &str) -> Error {
 }
 
 /// The names of the profiles, if they can be seen here.
-fn loaded() -> Option<Vec<String>> {
+pub fn loaded() -> Option<Vec<String>> {
     let profiles = std::fs::read_dir(Path::new(LOADED)).ok()?.flatten();
     let name = |path: &Path| std::fs::read_to_string(path.join("name")).ok();
     Some(profiles.filter_map(|entry| name(&entry.path())).map(|name| name.trim().to_string()).collect())

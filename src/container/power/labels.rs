@@ -60,6 +60,7 @@ fn write(why: &str, file: &str, text: &str) -> Result<()> {
         .remedy_for(Errno::EINVAL, "that is not a name that it knows")
         .remedy_for(
             Errno::EACCES,
-            "this program has a label itself, whose rules do not let it give another one",
+            "the runtime is confined itself, by rules that let it give no other name: --security-opt apparmor=unconfined or \
+             label=disable leaves the command the same one",
         )
 }
