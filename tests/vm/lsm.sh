@@ -30,11 +30,11 @@ unpack() {
     done
 }
 
-# policy    makes one file of the policy's modules, once, as the package's own script does when it is installed
+# policy    makes one file of the policy's modules and of ours, once, as the package's own script does when it is installed
 policy() {
     local root=$cache/policy modules name options=()
-    [ ! -e "$root" ] || return 0
-    rm -rf "$root.new"
+    [ ! "$root/ready" -nt tests/vm/container.cil ] || return 0
+    rm -rf "$root" "$root.new"
     mkdir -p "$root.new"/{etc/selinux/default/policy,var/lib/selinux}
     unpack "$root.new" policycoreutils selinux-utils selinux-policy-default
     modules=$root.new/usr/share/selinux/default
@@ -48,6 +48,7 @@ policy() {
         thunderbird updfstab usernetctl; do options+=(-d "$name"); done
     "$root.new/usr/sbin/semodule" -p "$root.new" -X 100 -s default -n "${options[@]}" -X 400 -i tests/vm/container.cil >&2 ||
         fail "could not make the policy"
+    touch "$root.new/ready"
     mv "$root.new" "$root"
 }
 
@@ -73,7 +74,7 @@ case $module in
         cp -a "$cache/policy/etc/selinux" /etc
         "$cache/policy/sbin/load_policy" -i
         echo 1 >/sys/fs/selinux/enforce
-        "$BUILT/doctor" | grep SELinux
+        "$BUILT/doctor" | grep SELinux || : # that something else is missing is for the tests to say
         exit
         ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
