@@ -44,10 +44,7 @@ fn run(args: &Args) -> Result<bool> {
     match args {
         Args { clean: true, .. } => doctor::clean().map(|()| true),
         Args { programs: true, .. } => doctor::list_programs().map(|()| true),
-        Args { apparmor: Some(action), .. } => apparmor::act(*action).map(|said| {
-            println!("{said}");
-            true
-        }),
+        Args { apparmor: Some(action), .. } => apparmor::act(*action).map(|()| true),
         Args { json: true, .. } => doctor::report_json(),
         _ => Ok(doctor::report()),
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use clap::ValueEnum;
 use nix::unistd::geteuid;
 
-use super::doctor::{install, program};
+use super::doctor::{install, program, say};
 use crate::container::power::apparmor::{self, RULES, USUAL};
 use crate::told::errors::{Error, Result};
 
@@ -21,8 +21,8 @@ pub enum Action {
     Remove,
 }
 
-/// Does it, by apparmor_parser(8). Says what there is then.
-pub fn act(action: Action) -> Result<String> {
+/// Does it, by apparmor_parser(8), and says what there is then.
+pub fn act(action: Action) -> Result<()> {
     let (step, option) = match action {
         Action::Load => ("load our AppArmor profile", "--replace"),
         Action::Remove => ("remove our AppArmor profile", "--remove"),
@@ -36,7 +36,8 @@ pub fn act(action: Action) -> Result<String> {
             .remedy("mount -t securityfs securityfs /sys/kernel/security"));
     }
     if action == Action::Remove && !apparmor::is_loaded(USUAL) {
-        return Ok(format!("{USUAL} is not loaded"));
+        say(&format!("{USUAL} is not loaded"));
+        return Ok(());
     }
     let parser = program("apparmor_parser")
         .ok_or_else(|| Error::new(step, "there is no apparmor_parser").remedy(install(&["apparmor"])))?;
@@ -57,11 +58,12 @@ pub fn act(action: Action) -> Result<String> {
         let words = String::from_utf8_lossy(&ended.stderr);
         return Err(Error::new(step, format!("{}: {}", parser.display(), words.trim())));
     }
-    Ok(match action {
+    say(&match action {
         Action::Load => format!(
             "{USUAL} is loaded: containers from chapter 9 on are confined by it. It stays until the machine is booted \
              anew, or until doctor --apparmor=remove"
         ),
         Action::Remove => format!("{USUAL} is removed"),
-    })
+    });
+    Ok(())
 }

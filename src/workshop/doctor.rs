@@ -313,7 +313,7 @@ pub fn list_programs() -> Result<()> {
 }
 
 /// Prints a line. That nobody reads it (`doctor | head -1`) is no reason to stop.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

@@ -731,6 +731,12 @@ fn apparmor_names_every_container(who: Who) {
             assert!(ended.err.contains("loaded"), "{}", ended.err);
         }
         let before = Host::now();
+        // The kernel kills no orphan whose name changed at execve(2).
+        let running = Running::start(number, who, &quick(&["--no-init"]), "");
+        let first = running.first();
+        assert_eq!(called(first), CONFINED);
+        running.signal(nix::sys::signal::Signal::SIGKILL);
+        eventually("the end of the container", || !Path::new(&format!("/proc/{first}")).exists());
         let running = Running::start(number, who, &NONE, "");
         let init = running.first();
         assert_eq!(children(init).into_iter().map(called).collect::<Vec<_>>(), [CONFINED]);

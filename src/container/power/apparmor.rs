@@ -51,7 +51,7 @@ pub fn is_on() -> Result<()> {
     ))
 }
 
-/// Is this profile loaded? Not, too, if there is no list of them here.
+/// Is this profile loaded? No, if there is no list of them to be seen here.
 pub fn is_loaded(profile: &str) -> bool {
     loaded().is_some_and(|loaded| loaded.iter().any(|name| name == profile))
 }

@@ -21,8 +21,13 @@ pub enum Label {
 impl Label {
     // ANCHOR: label-set
     /// Takes the name with the next execve(2), which is the command's.
+    ///
+    /// A process whose name changes so is no longer killed when its parent dies: the kernel forgets that it was asked to.
+    /// With an init that is no loss, since the command dies with init. Without one the command takes AppArmor's name
+    /// before. (SELinux knows no other way: then a command without an init outlives a runtime that is killed.)
     pub fn set(&self) -> Result<()> {
         match self {
+            Label::AppArmor(_) if std::process::id() == 1 => self.take(),
             Label::AppArmor(profile) => write(
                 "let AppArmor know the command by its name",
                 "apparmor/exec",
@@ -32,11 +37,11 @@ impl Label {
         }
     }
 
-    /// Takes it at once: for init, which becomes no other program. SELinux's rules seldom allow that.
+    /// Takes it at once: for process 1. SELinux's rules seldom allow that.
     pub fn take(&self) -> Result<()> {
         match self {
             Label::AppArmor(profile) => write(
-                "let init be known by the same name",
+                "be known by this name from here on",
                 "apparmor/current",
                 &format!("changeprofile {profile}"),
             ),

@@ -56,15 +56,13 @@ impl Power {
     /// Gives up everything else, and becomes `user`. Nothing but execve(2) comes after it.
     ///
     /// The order is the lesson. Raising a limit and leaving the bounding set need rights that go next. The user changes
-    /// before the capabilities do, because the change needs two of them, and takes the rest along. The filter is last of
-    /// all: it could forbid any of these calls. Only where programs may gain rights it cannot wait so long: the kernel
-    /// takes a filter then from nobody but root, who is about to be one no more.
+    /// before the capabilities do, because the change needs two of them, and takes the rest along. A security module could
+    /// forbid all of that to whom it knows by the new name. The filter is last of all: it could forbid any of these calls.
+    /// Only where programs may gain rights it cannot wait so long: the kernel takes a filter then from nobody but root, who
+    /// is about to be one no more.
     pub fn confine(&self, user: Option<&User>) -> Result<()> {
         for limit in &self.limits {
             limit.set()?;
-        }
-        if let Some(label) = &self.label {
-            label.set()?;
         }
         if self.no_new_privileges {
             sys::set_no_new_privs("let no program that it starts give it more than it has")?;
@@ -73,6 +71,9 @@ impl Power {
         }
         self.capabilities.bound()?;
         self.capabilities.keep_as(user)?;
+        if let Some(label) = &self.label {
+            label.set()?;
+        }
         if self.no_new_privileges { self.load_filter() } else { Ok(()) }
     }
     // ANCHOR_END: power-confine
