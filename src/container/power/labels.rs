@@ -24,7 +24,7 @@ impl Label {
     ///
     /// A process whose name changes so is no longer killed when its parent dies: the kernel forgets that it was asked to.
     /// With an init that is no loss, since the command dies with init. Without one the command takes AppArmor's name
-    /// before. (SELinux knows no other way: then a command without an init outlives a runtime that is killed.)
+    /// before. (SELinux's rules seldom allow that: there a command without an init outlives a runtime that is killed.)
     pub fn set(&self) -> Result<()> {
         match self {
             Label::AppArmor(_) if std::process::id() == 1 => self.take(),
@@ -37,7 +37,7 @@ impl Label {
         }
     }
 
-    /// Takes it at once: for process 1. SELinux's rules seldom allow that.
+    /// Takes it at once: for process 1. With SELinux it stays as it is.
     pub fn take(&self) -> Result<()> {
         match self {
             Label::AppArmor(profile) => write(
