@@ -10,6 +10,8 @@ mod applets;
 mod cgroups;
 #[path = "chapters/cgroups_v2.rs"]
 mod cgroups_v2;
+#[path = "chapters/console.rs"]
+mod console;
 #[path = "chapters/ending.rs"]
 mod ending;
 #[path = "chapters/errors.rs"]
@@ -54,6 +56,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(users::cases());
     cases.extend(uplink::cases());
     cases.extend(power::cases());
+    cases.extend(console::cases());
     cases.extend(errors::cases());
     cases.extend(explain::cases());
     cases.extend(leftovers::cases());

@@ -60,13 +60,14 @@ fn run(args: &Args) -> Result<Status> {
     let hostname = args.names.hostname()?;
     let network = Network::with_uplink(&mut host, args.networks.network)?;
     let cgroup = Cgroup::new(&mut host, &limits)?;
+    let console = args.restrictions.console()?;
 
     let namespaces = CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | network.namespace()
         | users.namespace();
-    let mut child = process::spawn_into(cgroup.open()?, namespaces, |parent| {
+    let mut child = process::spawn_on(&console, cgroup.open()?, namespaces, |parent| {
         cgroup.enter(parent)?;
         parent.until_released()?;
         users.become_root(parent)?;
@@ -89,12 +90,11 @@ fn run(args: &Args) -> Result<Status> {
         parent.until_released()?;
         network.set_up_inside()?;
         args.restrictions.settle(&root)?;
-        let become_command = || process::exec(process);
-        if args.ending.init() {
-            init::run_confined(parent, become_command, || kept.confine_init())
-        } else {
-            become_command()
+        console.open(&root, process.user.as_ref())?;
+        if !args.ending.init() {
+            return process::exec(process);
         }
+        init::run_confined(parent, || process::exec(process), || kept.confine_init())
     })?;
 
     args.restrictions.set_oom_score(&child)?;
@@ -102,7 +102,7 @@ fn run(args: &Args) -> Result<Status> {
     cgroup.delegate(&users)?;
     let mut child = child.release()?;
     network.plug_in(&mut child)?;
-    let status = child.release()?.wait_or_stop(args.ending.grace(), || cgroup.thaw());
+    let status = child.release()?.relaying(console).wait_or_stop(args.ending.grace(), || cgroup.thaw());
     cli::complain(cgroup.memory_report());
     status
 }

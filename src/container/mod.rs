@@ -47,6 +47,7 @@ pub mod stage;
 pub mod user;
 
 // Chapter 9
+pub mod console;
 pub mod power;
 pub mod seccomp;
 

@@ -17,6 +17,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 pub use nix::mount::{MntFlags, MsFlags};
 pub use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{Gid, Pid, Uid};
 
@@ -418,6 +419,65 @@ pub fn set_not_dumpable(why: &str) -> Result<()> {
 pub fn chown(why: &str, file: &Path, uid: Uid, gid: Gid) -> Result<()> {
     let shown = || format!("chown({}, {uid}, {gid})", path(file));
     call(Subject::Privileged, why, shown, || nix::unistd::chown(file, Some(uid), Some(gid)))
+}
+
+/// setsid(2): a session of its own, with one process group and, so far, no terminal.
+pub fn setsid(why: &str) -> Result<()> {
+    call(Subject::Other, why, || "setsid()".to_string(), nix::unistd::setsid).map(drop)
+}
+
+// ANCHOR: sys-open-peer
+/// ioctl(2) with TIOCGPTPEER: opens the other end of the pseudoterminal that `end` is the first of, which nobody has opened yet.
+/// By the descriptor: what its name would lead to depends on what is mounted.
+pub fn open_peer(why: &str, end: BorrowedFd) -> Result<OwnedFd> {
+    let fd = end.as_raw_fd();
+    let unlock: libc::c_int = 0;
+    let how = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let shown = || format!("ioctl({fd}, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC)");
+    call(Subject::New, why, shown, || {
+        // SAFETY: the first call reads a number that outlives it, the second takes one; the result is a new descriptor that
+        // nobody else owns.
+        unsafe {
+            Errno::result(libc::ioctl(fd, libc::TIOCSPTLCK, &raw const unlock))?;
+            Errno::result(libc::ioctl(fd, libc::TIOCGPTPEER, how)).map(|fd| OwnedFd::from_raw_fd(fd))
+        }
+    })
+}
+// ANCHOR_END: sys-open-peer
+
+/// ioctl(2) with TIOCSCTTY: the terminal becomes that of this session, which this process leads.
+pub fn take_terminal(why: &str, terminal: BorrowedFd) -> Result<()> {
+    let fd = terminal.as_raw_fd();
+    call(
+        Subject::Other,
+        why,
+        || format!("ioctl({fd}, TIOCSCTTY, 0)"),
+        || {
+            // SAFETY: numbers are all that it takes.
+            Errno::result(unsafe { libc::ioctl(fd, libc::TIOCSCTTY, 0) }).map(drop)
+        },
+    )
+}
+
+/// ioctl(2) with TIOCGWINSZ and TIOCSWINSZ: one terminal gets the size of another.
+pub fn copy_window_size(from: BorrowedFd, to: BorrowedFd) -> nix::Result<()> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the size outlives both calls.
+    unsafe {
+        Errno::result(libc::ioctl(from.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size))?;
+        Errno::result(libc::ioctl(to.as_raw_fd(), libc::TIOCSWINSZ, &raw const size)).map(drop)
+    }
+}
+
+/// sendmsg(2) with SCM_RIGHTS: whoever receives the message has the descriptor then. See unix(7).
+pub fn send_descriptor(why: &str, socket: BorrowedFd, descriptor: BorrowedFd) -> Result<()> {
+    let (fd, sent) = (socket.as_raw_fd(), [descriptor.as_raw_fd()]);
+    let shown = || format!("sendmsg({fd}, {{msg_control=[{{SCM_RIGHTS, [{}]}}]}}, 0)", sent[0]);
+    call(Subject::Other, why, shown, || {
+        let (parts, rights) = ([std::io::IoSlice::new(b"!")], [ControlMessage::ScmRights(&sent)]);
+        sendmsg::<UnixAddr>(fd, &parts, &rights, MsgFlags::empty(), None)
+    })
+    .map(drop)
 }
 
 /// keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING and no name: a new, empty session keyring.

@@ -13,6 +13,7 @@ use clap::Args;
 use nix::errno::Errno;
 
 use crate::container::cgroup::{Cpus, Limits, Memory, WriteRate, limits};
+use crate::container::console::Console;
 use crate::container::mount;
 use crate::container::network;
 use crate::container::power::Power;
@@ -213,6 +214,14 @@ pub struct Restrictions {
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<Choice>,
 
+    /// Keep stdin open (it always is)
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Give it a terminal of its own
+    #[arg(short, long)]
+    tty: bool,
+
     /// Take nothing from it: all capabilities, system calls, devices, and all of /proc and /sys
     #[arg(long)]
     privileged: bool,
@@ -314,6 +323,11 @@ impl Restrictions {
     /// Nodes of the devices that were asked for, on the stage.
     pub fn devices(&self, stage: &mut Stage, users: &Users) -> Result<Vec<Volume>> {
         self.device.iter().map(|device| device.on_stage(stage, users)).collect()
+    }
+
+    /// The terminal that it has.
+    pub fn console(&self) -> Result<Console> {
+        if self.tty { Console::new() } else { Ok(Console::shared()) }
     }
 
     /// How many bytes of shared memory it has.

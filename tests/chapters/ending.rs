@@ -242,16 +242,19 @@ fn container_ends_with_its_command(who: Who) {
 }
 
 /// A chapter on a terminal of its own, as the only job of a session.
-struct OnTerminal {
-    child: std::process::Child,
-    terminal: fs::File,
+pub struct OnTerminal {
+    pub child: std::process::Child,
+    pub terminal: fs::File,
     said: String,
 }
 
 impl OnTerminal {
-    fn start(number: u32, who: Who, arguments: &[&str]) -> OnTerminal {
+    pub fn start(number: u32, who: Who, arguments: &[&str]) -> OnTerminal {
         let pty = nix::pty::openpty(None, None).expect("a terminal");
         let slave: OwnedFd = pty.slave;
+        // Or the program would have both ends, and nobody could hang up.
+        let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+        nix::fcntl::fcntl(&pty.master, close).expect("its flags");
         if who == Who::User {
             let _ = nix::unistd::fchown(&slave, Some(crate::support::run::NOBODY.into()), None);
         }
@@ -273,17 +276,17 @@ impl OnTerminal {
         OnTerminal { child, terminal: fs::File::from(pty.master), said: String::new() }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub fn types(&mut self, keys: &str) {
         self.terminal.write_all(keys.as_bytes()).expect("writable");
     }
 
-    fn until(&mut self, word: &str) {
+    pub fn until(&mut self, word: &str) {
         self.wait_for(word, 60_000).unwrap_or_else(|()| panic!("it never says {word:?}: {:?}", self.said));
     }
 
     /// Types ctrl-C until the prompt is back. Once need not be enough: a shell that is just about to start a program
     /// may take it for itself, and then wait for the program.
-    fn interrupts(&mut self) {
+    pub fn interrupts(&mut self) {
         for _ in 0..300 {
             self.types("\x03");
             if self.wait_for("# ", 200).is_ok() {

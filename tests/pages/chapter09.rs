@@ -56,6 +56,14 @@ pub const SESSIONS: &[Session] = &[
         ],
     )
     .filters(&[(r"[A-Z][a-z]{2} +\d+ \d\d:\d\d", "Nov 20 21:44")]),
+    // script(1) gives what it runs a terminal, as the one that you sit at.
+    Session::new(
+        "page09-terminal",
+        &[
+            "script -q -c 'target/debug/chapter09 -it ls -l /proc/self/fd/0 /dev/console' /dev/null < /dev/null",
+        ],
+    )
+    .filters(&[(r"[A-Z][a-z]{2} +\d+ \d\d:\d\d", "Nov 25 17:40")]),
     Session::new(
         "page09-read-only",
         &[

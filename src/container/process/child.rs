@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::newborn::{Newborn, Status};
 use super::signals::{ENDING, received};
+use crate::container::console::{Console, Relay};
 use crate::container::sys;
 use crate::container::terminal::Terminal;
 use crate::told::errors::{Error, Result};
@@ -23,13 +24,14 @@ pub struct Child {
     newborn: Newborn,
     signals: SignalFd,
     terminal: Option<Terminal>,
+    relay: Option<Relay>,
     reaped: bool,
 }
 
 impl Child {
     /// Begins to watch over a child. `signals` were blocked before it was born; `terminal` was handed on to it.
     pub(super) fn new(newborn: Newborn, signals: SignalFd, terminal: Option<Terminal>) -> Child {
-        Child { newborn, signals, terminal, reaped: false }
+        Child { newborn, signals, terminal, relay: None, reaped: false }
     }
 
     /// The child's process id, as the host sees it.
@@ -46,6 +48,12 @@ impl Child {
     pub fn release(mut self) -> Result<Child> {
         self.newborn.release();
         Ok(self)
+    }
+
+    /// Chapter 9: while it waits, it carries what is typed to the container's own terminal, and what comes from there back.
+    pub fn relaying(mut self, console: Console) -> Child {
+        self.relay = console.relay();
+        self
     }
 
     /// Waits for the end. SIGTERM, SIGINT, SIGHUP and SIGQUIT to the runtime end the container immediately;
@@ -77,6 +85,7 @@ impl Child {
                     match (signal.signal, grace) {
                         (Signal::SIGCHLD, _) => {
                             if let Some(status) = self.reap()? {
+                                self.relay.iter_mut().for_each(Relay::finish);
                                 if let Some(failure) = self.newborn.failure() {
                                     return Err(failure);
                                 }
@@ -92,8 +101,9 @@ impl Child {
                             thaw()?;
                             self.kill(Signal::SIGKILL)?;
                         }
+                        (Signal::SIGWINCH, _) if self.relay.is_some() => self.resize(),
                         // The terminal has sent it to everyone in the foreground, the command too.
-                        (_, _) if signal.from_terminal => {}
+                        (_, _) if signal.from_terminal && self.relay.is_none() => {}
                         (ending, Some(grace)) if ENDING.contains(&ending) => {
                             deadline.get_or_insert(Instant::now() + grace);
                             thaw()?;
@@ -132,11 +142,22 @@ impl Child {
         if !self.newborn.report_closed() {
             watched.push(PollFd::new(self.newborn.reports(), PollFlags::POLLIN));
         }
+        let before_relay = watched.len();
+        if let Some(relay) = &self.relay {
+            watched.extend(relay.watched());
+        }
         let ready = match poll(&mut watched, timeout) {
             Ok(count) => count > 0,
             Err(Errno::EINTR) => true,
             Err(errno) => return Err(Error::call("wait for the container", "poll()", errno)),
         };
+        let has_come = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
+        let of_relay = &watched[before_relay..];
+        // The second of them is stdin.
+        let (come, typed) = (of_relay.iter().any(has_come), of_relay.get(1).is_some_and(has_come));
+        if let Some(relay) = self.relay.as_mut().filter(|_| come) {
+            relay.carry(typed)?;
+        }
         if self.newborn.was_stopped() {
             // A terminal that is gone is no reason to give up the container.
             let _ = self.suspend();
@@ -178,6 +199,10 @@ impl Child {
             Some(terminal) => terminal.suspend(self.pid()),
             None => Ok(()),
         }
+    }
+
+    fn resize(&self) {
+        self.relay.iter().for_each(Relay::resize);
     }
 
     fn kill(&self, signal: Signal) -> Result<()> {

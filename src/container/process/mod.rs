@@ -21,4 +21,4 @@ pub use child::Child;
 pub use exec::{PATH, Process, exec};
 pub use newborn::{Newborn, Status};
 pub use signals::default_signals;
-pub use spawn::{Parent, bear, spawn, spawn_into};
+pub use spawn::{Parent, bear, spawn, spawn_into, spawn_on};

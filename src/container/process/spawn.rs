@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use super::child::Child;
 use super::newborn::{Newborn, Report};
 use super::signals;
+use crate::container::console::Console;
 use crate::container::sys::{self, CloneFlags};
 use crate::container::terminal::Terminal;
 use crate::told::errors::{Error, Result};
@@ -101,8 +102,18 @@ pub fn spawn_into(
     new: CloneFlags,
     half: impl FnOnce(&Parent) -> Result<Infallible>,
 ) -> Result<Child> {
+    spawn_on(&Console::shared(), cgroup, new, half)
+}
+
+/// Does what [`spawn_into`] does; if the child is to have a terminal of its own (chapter 9), it does not take ours.
+pub fn spawn_on(
+    console: &Console,
+    cgroup: Option<OwnedFd>,
+    new: CloneFlags,
+    half: impl FnOnce(&Parent) -> Result<Infallible>,
+) -> Result<Child> {
     let signals = signals::block_signals()?;
-    let terminal = Terminal::if_ours();
+    let terminal = if console.is_own() { None } else { Terminal::if_ours() };
     let newborn = bear(cgroup, new, |parent| {
         die_with(parent)?;
         if terminal.is_some() {
