@@ -10,6 +10,7 @@ use cooperage::container::cgroup::Cgroup;
 use cooperage::container::host::Host;
 use cooperage::container::network::Network;
 use cooperage::container::overlay::Overlay;
+use cooperage::container::power::exe;
 use cooperage::container::process::{self, Status};
 use cooperage::container::stage::Stage;
 use cooperage::container::sys::CloneFlags;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Status> {
     args.common.begin();
+    exe::keep_out_of_reach(args.identity.userns)?;
     let mut host = Host::enter_with_users()?;
     let rootfs = Rootfs::find(args.common.rootfs.as_deref())?;
     let kept = args.restrictions.power()?;

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};
 pub use nix::mount::{MntFlags, MsFlags};
 pub use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
@@ -724,6 +724,17 @@ pub fn execve(why: &str, program: &CStr, arguments: &[CString], environment: &[C
     let shown = format!("execve({}, [{}])", quote(program.to_bytes()), list.join(", "));
     explain::last_call(why, &shown);
     match nix::unistd::execve(program, arguments, environment) {
+        Ok(never) => match never {},
+        Err(errno) => Error::call(why, shown, errno),
+    }
+}
+
+/// execveat(2) with AT_EMPTY_PATH: becomes the program that `program` is, by whatever name. Returns only if it failed.
+pub fn execveat(why: &str, program: BorrowedFd, arguments: &[CString], environment: &[CString]) -> Error {
+    let list = arguments.iter().map(|argument| quote(argument.to_bytes())).collect::<Vec<_>>();
+    let shown = format!("execveat({}, \"\", [{}], AT_EMPTY_PATH)", program.as_raw_fd(), list.join(", "));
+    explain::last_call(why, &shown);
+    match nix::unistd::execveat(program, c"", arguments, environment, AtFlags::AT_EMPTY_PATH) {
         Ok(never) => match never {},
         Err(errno) => Error::call(why, shown, errno),
     }

@@ -42,6 +42,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::container::mountinfo;
+use crate::container::power::exe;
 use crate::container::state::claim::Claim;
 use crate::container::sys;
 use crate::told::errors::{Error, Result};
@@ -178,7 +179,7 @@ fn given(directory: &Path) -> Result<Rootfs> {
 
 /// The root filesystem made of this machine's programs.
 fn assembled() -> Result<Rootfs> {
-    let program = std::env::current_exe().ok();
+    let program = exe::path();
     let program = program.as_deref();
     let plan = Plan::new(program)?;
     // Most often it is already there, and the first place is the one. Then nothing else has to be looked at.

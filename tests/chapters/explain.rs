@@ -37,7 +37,7 @@ const LIMITS: u32 = 6;
 const TAUGHT: &str = "clone,clone3,unshare,setns,chroot,chdir,pivot_root,mount,umount2,sethostname,execve,mknodat,\
                       mknod,openat2,open_tree,move_mount,mount_setattr,close_range,prctl,kill,write,socket,sendto,mkdir,\
                       mkdirat,setgroups,setresgid,setresuid,keyctl,chown,prlimit64,capset,seccomp,\
-                      landlock_create_ruleset,landlock_restrict_self";
+                      landlock_create_ruleset,landlock_restrict_self,execveat,bpf";
 
 /// Of the many things that prctl(2) does, those that are narrated.
 const PRCTLS: [&str; 5] =
@@ -100,6 +100,11 @@ impl Call {
         // Sets of capabilities and of rights to files are numbers for us, and names for strace.
         if ["execve", "capset", "landlock_create_ruleset"].contains(&name.as_str()) {
             names.clear();
+        }
+        // Of a program for the kernel we tell what it is for, and strace all of it.
+        if name == "bpf" {
+            names.retain(|word| !word.starts_with("BPF_F_"));
+            strings.clear();
         }
         if name == "prlimit64" {
             names.retain(|word| word.starts_with("RLIMIT_"));
@@ -311,6 +316,9 @@ fn narration_is_what_strace_sees(who: Who) {
     for number in since(5) {
         compare(number, who, &["--network", "none"]);
         compare(number, who, &["--network", "host"]);
+    }
+    for number in since(9) {
+        compare(number, who, &["--userns", "host"]);
     }
     if who == Who::Root && crate::support::run::real_root() {
         for number in since(6) {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use cooperage::container::state::claim::Claim;
 use cooperage::container::state::ledger::{self, Leftover};
 use cooperage::container::sys::CloneFlags;
 use cooperage::container::user::User;
+use nix::mount::{MsFlags, mount};
 use nix::unistd::{ForkResult, Gid, Uid, fork};
 
 use crate::support::run::eventually;
@@ -20,6 +22,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("panic_in_the_childs_half_ends_the_child", ROOT, panic_ends_the_child),
         Case::new("process_runs_as_it_says", ROOT, process_runs_as_it_says).needs(&[ROOT_ITSELF]),
+        Case::new("working_directory_is_inside", ROOT, working_directory_is_inside).needs(&[ROOT_ITSELF]),
         Case::new("child_waits_at_several_places", ROOT, child_waits_at_several_places),
         Case::new("newborn_outlives_its_maker", ROOT, newborn_outlives_its_maker),
         Case::new("newborn_that_was_not_released_gives_up", ROOT, newborn_gives_up),
@@ -74,6 +77,22 @@ fn process_runs_as_it_says(_: Who) {
     assert_eq!(said, "1000\n1001\n1001 1002\n/usr\n0077\npear\n");
     let new = fs::metadata("/tmp/new").expect("it was made");
     assert_eq!((new.uid(), new.gid(), new.mode() & 0o777), (1000, 1001, 0o600));
+}
+
+/// A directory of the host's is open, and the new root has a name for it.
+fn working_directory_is_inside(_: Who) {
+    fs::create_dir_all("/tmp/root/proc").expect("writable");
+    mount(Some("/proc"), "/tmp/root/proc", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount");
+    let outside = fs::File::open("/usr").expect("a directory");
+    let mut process = Process::new(&sh("true"));
+    process.directory = format!("/proc/self/fd/{}", outside.as_raw_fd()).into();
+    let child = process::spawn(CloneFlags::empty(), |_| {
+        nix::unistd::chroot("/tmp/root").expect("this is root");
+        nix::unistd::chdir("/").expect("it is there");
+        process::exec(process.clone())
+    });
+    let error = child.expect("it is born").wait().expect_err("it is nowhere inside");
+    assert!(error.to_string().contains("leads out of the container"), "{error}");
 }
 
 fn child_waits_at_several_places(_: Who) {

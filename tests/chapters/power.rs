@@ -11,11 +11,12 @@ use cooperage::container::seccomp::program::AUDIT_ARCH;
 use cooperage::container::seccomp::{Filter, machine};
 use cooperage::container::sys;
 use cooperage::workshop::rootfs::{self, Rootfs};
+use nix::mount::{MsFlags, mount};
 
 use crate::mounts;
 use crate::support::run::{Ended, Host, Running, chapter, children, eventually, real_root, run, says, sh};
 use crate::support::sweep::{LESS_POWER, since};
-use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, Who};
+use crate::support::{BOTH, Case, ROOT, ROOT_ITSELF, Who, binary};
 
 pub fn cases() -> Vec<Case> {
     const OWN: &[&str] = &[ROOT_ITSELF];
@@ -43,6 +44,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("device_that_is_lent", BOTH, device_that_is_lent),
         Case::new("oom_score", BOTH, oom_score),
         Case::new("init_has_given_up", BOTH, init_has_given_up),
+        Case::new("own_program_is_out_of_reach", ROOT, own_program_is_out_of_reach).needs(OWN),
         Case::new("privileged_gives_it_back", BOTH, privileged_gives_it_back),
         Case::new("options_that_mean_nothing", BOTH, options_that_mean_nothing),
         Case::new("apparmor_names_every_container", BOTH, apparmor_names_every_container).needs(APPARMOR),
@@ -633,6 +635,43 @@ fn init_has_given_up(who: Who) {
         let status = sh(number, who, &NONE, "kill -TERM $$").status;
         assert_eq!(status, 128 + libc::SIGTERM);
     }
+}
+
+/// Init's program is the runtime's. Whoever may look into init finds it, and can change it in no way.
+fn own_program_is_out_of_reach(who: Who) {
+    for number in since(LESS_POWER) {
+        let name = format!("chapter{number:02}");
+        let program = binary(&name, who);
+        // A copy: what the test is about must not happen to the program that was built.
+        let copy = Path::new("/tmp").join(&name);
+        fs::copy(&program, &copy).expect("a copy");
+        mount(Some(&copy), &program, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount");
+        let before = (fs::read(&copy).expect("readable"), mode(&copy));
+        for options in [
+            &["--userns", "host", "--cap-add", "SYS_PTRACE"][..],
+            &["--userns", "host", "--cap-add", "ALL"],
+            &["--userns", "host", "--privileged"],
+            &["--privileged"],
+        ] {
+            let script = "chmod 4755 /proc/1/exe; mount -o remount,rw /proc/1/exe; mount -o remount,bind,rw /proc/1/exe
+                          touch /tmp/x; mount -o bind /proc/1/exe /tmp/x; chmod 4755 /tmp/x /proc/1/exe; cp /bin/sh /proc/1/exe
+                          head -c 4 /proc/1/exe | tail -c 3; echo; cat /proc/1/comm";
+            let ended = sh(number, who, &quick(options), script);
+            let can_read = options.len() > 1;
+            assert_eq!(ended.out, if can_read { format!("ELF\n{name}\n") } else { format!("\n{name}\n") });
+            assert_eq!(ended.err.matches("Read-only file system").count() > 0, can_read, "{}", ended.err);
+            assert_eq!(mode(&copy), before.1, "{options:?}");
+            assert!(fs::read(&copy).expect("readable") == before.0, "{options:?}: another program");
+        }
+        // And it is the same program all the same: it finds its root filesystem, and its options.
+        let bad = sh(number, who, &["--userns", "host", "--rootfs", "/tmp/no such"], "true");
+        assert_eq!(bad.status, 125, "{}", bad.err);
+        assert!(bad.err.contains("/tmp/no such"), "{}", bad.err);
+    }
+}
+
+fn mode(file: &Path) -> u32 {
+    fs::metadata(file).expect("it is there").permissions().mode()
 }
 
 fn privileged_gives_it_back(who: Who) {

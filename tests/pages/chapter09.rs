@@ -56,6 +56,13 @@ pub const SESSIONS: &[Session] = &[
         ],
     )
     .filters(&[(r"[A-Z][a-z]{2} +\d+ \d\d:\d\d", "Nov 20 21:44")]),
+    Session::new(
+        "page09-own-program",
+        &[
+            "cargo run --bin chapter09 -- --userns host --cap-add SYS_PTRACE sh -c 'readlink /proc/1/exe; chmod u+s /proc/1/exe'",
+            "cargo run --bin chapter09 -- --cap-add SYS_PTRACE readlink /proc/1/exe || echo no",
+        ],
+    ),
     // script(1) gives what it runs a terminal, as the one that you sit at. At the end of its own input it would type a
     // character, so it has one without an end.
     Session::new(

@@ -12,13 +12,15 @@
 //! - [`sysctls`]: settings of the kernel that are its own;
 //! - [`labels`]: what a security module of the kernel knows it by, [`apparmor`] or [`selinux`];
 //! - [`tmpfs`]: places to write to where the root is read-only;
-//! - [`landlock`]: for init, which needs no file at all.
+//! - [`landlock`]: for init, which needs no file at all;
+//! - [`exe`]: the runtime's own program, where the container's root is the host's.
 //!
 //! [`Power`] holds what has to be done last, in the process that becomes the command.
 
 pub mod apparmor;
 pub mod capabilities;
 pub mod devices;
+pub mod exe;
 pub mod labels;
 pub mod landlock;
 pub mod paths;

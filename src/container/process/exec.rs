@@ -111,9 +111,7 @@ pub fn exec(process: impl Into<Process>) -> Result<Infallible> {
         (None, Some(user)) => user.become_it()?,
         (None, None) => {}
     }
-    if process.directory != Path::new("/") {
-        sys::chdir("start in the working directory", &process.directory)?;
-    }
+    start_in(&process.directory)?;
 
     let mut refused = None;
     for candidate in candidates(&arguments[0], process.path()) {
@@ -131,6 +129,20 @@ pub fn exec(process: impl Into<Process>) -> Result<Infallible> {
     })
 }
 // ANCHOR_END: exec
+
+/// Goes to the working directory, and sees that it is below the root. `/proc/self/fd/7` can be an open directory of the
+/// host's, and the command would begin there (CVE-2024-21626). The kernel can name it, or it is outside.
+fn start_in(directory: &Path) -> Result<()> {
+    const WHY: &str = "start in the working directory";
+    if directory == Path::new("/") {
+        return Ok(()); // there it is, since it changed its root
+    }
+    sys::chdir(WHY, directory)?;
+    match nix::unistd::getcwd() {
+        Ok(path) if path.starts_with("/") => Ok(()),
+        _ => Err(Error::new(WHY, format!("{} leads out of the container", directory.display()))),
+    }
+}
 
 /// The command and its arguments, as execve(2) wants them.
 fn arguments(process: &Process) -> Result<Vec<CString>> {
