@@ -35,7 +35,7 @@ pub struct Console(Option<Ends>);
 
 /// A pair of sockets that the runtime's end of the terminal comes out through.
 struct Ends {
-    outside: OwnedFd,
+    outside: Option<OwnedFd>,
     inside: OwnedFd,
 }
 
@@ -60,9 +60,14 @@ impl Console {
         let (outside, inside) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|errno| Error::call("have a way out for the terminal", "socketpair()", errno))?;
-        Ok(Console(Some(Ends { outside, inside })))
+        Ok(Console(Some(Ends { outside: Some(outside), inside })))
     }
     // ANCHOR_END: console-new
+
+    /// Chapter 10: somebody else takes the runtime's end of the terminal, and listens at this socket for it.
+    pub fn for_other(socket: OwnedFd) -> Console {
+        Console(Some(Ends { outside: None, inside: socket }))
+    }
 
     /// Is it one of the container's own?
     pub fn is_own(&self) -> bool {
@@ -72,6 +77,10 @@ impl Console {
     // ANCHOR: console-open
     /// The child's half: makes the pair, sends the runtime its end, and lives on the other from here on.
     pub fn open(&self, root: &NewRoot, user: Option<&User>) -> Result<()> {
+        self.open_as(root, user, true)
+    }
+
+    fn open_as(&self, root: &NewRoot, user: Option<&User>, as_console: bool) -> Result<()> {
         let Some(Ends { inside, .. }) = &self.0 else { return Ok(()) };
         let dev = root.directory("dev")?;
         let how = OFlag::O_RDWR | OFlag::O_NOCTTY;
@@ -84,8 +93,10 @@ impl Console {
             })?;
         }
         // What programs take for the machine's own terminal, where they write when nothing else is left.
-        let tree = sys::open_tree("have it as /dev/console too", theirs.as_fd(), Path::new(""), false)?;
-        sys::move_mount("put it there", tree.as_fd(), dev.make_file("console")?.as_fd())?;
+        if as_console {
+            let tree = sys::open_tree("have it as /dev/console too", theirs.as_fd(), Path::new(""), false)?;
+            sys::move_mount("put it there", tree.as_fd(), dev.make_file("console")?.as_fd())?;
+        }
 
         sys::send_descriptor("hand the runtime its end", inside.as_fd(), ours.as_fd())?;
         sys::setsid("begin a session of its own: nobody outside is in it")?;
@@ -97,15 +108,16 @@ impl Console {
     }
     // ANCHOR_END: console-open
 
+    /// Chapter 10: the half of a process that joins a container, whose /dev/console is another's already.
+    pub fn open_again(&self, root: &NewRoot, user: Option<&User>) -> Result<()> {
+        self.open_as(root, user, false)
+    }
+
     /// The runtime's half, once the child has been made: its end is about to come.
     pub(super) fn relay(self) -> Option<Relay> {
         // The child's end is the child's alone from here on: when the child dies, the socket ends.
-        self.0.map(|ends| Relay {
-            way: Way::Expected(ends.outside),
-            typed: Vec::new(),
-            typing: true,
-            was: None,
-        })
+        let outside = self.0.and_then(|ends| ends.outside)?;
+        Some(Relay { way: Way::Expected(outside), typed: Vec::new(), typing: true, was: None })
     }
 }
 

@@ -65,7 +65,7 @@ pub struct NewRoot {
 impl NewRoot {
     /// The directory `path`, a mount point already. `scratch` is a directory that the container's mount
     /// namespace alone has.
-    pub(super) fn new(path: PathBuf, scratch: PathBuf) -> Result<NewRoot> {
+    pub fn new(path: PathBuf, scratch: PathBuf) -> Result<NewRoot> {
         let how = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(&path, how, Mode::empty()).map_err(|errno| {
             Error::call("open the new root", format!("open({}, O_PATH)", path.display()), errno)

@@ -298,6 +298,32 @@ pub fn mount_setattr_idmap(why: &str, tree: BorrowedFd, users: BorrowedFd) -> Re
 }
 // ANCHOR_END: sys-mount-setattr-idmap
 
+/// mount_setattr(2): sets and clears attributes of a mount, and changes how it takes part in what is mounted elsewhere; with
+/// `recursive`, of all mounts below it too.
+pub fn mount_setattr_of(
+    why: &str,
+    tree: BorrowedFd,
+    (set, clear, propagation): (u64, u64, u64),
+    recursive: bool,
+) -> Result<()> {
+    const AT_RECURSIVE: libc::c_int = 0x8000;
+    let (fd, size) = (tree.as_raw_fd(), size_of::<libc::mount_attr>());
+    let how = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    let shown = || {
+        format!(
+            "mount_setattr({fd}, \"\", {how:#x}, {{attr_set={set:#x}, attr_clr={clear:#x}, propagation={propagation:#x}}})"
+        )
+    };
+    call(Subject::NewMount, why, shown, || {
+        // SAFETY: the string is static, and the attributes have the size that is given and outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), how, &raw const attributes, size)
+        };
+        Errno::result(result).map(drop)
+    })
+}
+
 // ANCHOR: sys-mount-setattr-call
 fn mount_setattr(
     why: &str,
@@ -564,6 +590,24 @@ pub fn seccomp(why: &str, program: &[libc::sock_filter]) -> Result<()> {
     })
 }
 // ANCHOR_END: sys-seccomp
+
+/// seccomp(2) with SECCOMP_SET_MODE_FILTER and flags. With SECCOMP_FILTER_FLAG_NEW_LISTENER it returns the descriptor through which
+/// another program is asked: see seccomp_unotify(2).
+pub fn seccomp_with(why: &str, flags: u64, program: &[libc::sock_filter]) -> Result<Option<OwnedFd>> {
+    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
+    const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 1 << 3;
+    let list = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    let shown = || format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {{len={}, ...}})", list.len);
+    let returned = call(Subject::Other, why, shown, || {
+        // SAFETY: `list` has as many instructions as it says, and outlives the call, which only reads it.
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const list) };
+        Errno::result(result).map(|number| number as usize)
+    })?;
+    // SAFETY: with this flag the number is a new descriptor that nobody else owns.
+    let listener = || unsafe { OwnedFd::from_raw_fd(returned as RawFd) };
+    Ok((flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0).then(listener))
+}
 
 // ANCHOR: sys-bpf
 /// bpf(2) with BPF_PROG_LOAD, of the type that is asked about devices.

@@ -69,6 +69,20 @@ impl FromStr for Rlimit {
 }
 
 impl Rlimit {
+    /// Chapter 10: by the name in the kernel's header, RLIMIT_NOFILE.
+    pub fn of_kernel(name: &str, soft: u64, hard: u64) -> Option<Rlimit> {
+        let address_space = ("as", "RLIMIT_AS", libc::RLIMIT_AS);
+        let &(name, constant, number) =
+            KINDS.iter().chain([&address_space]).find(|(_, constant, _)| *constant == name)?;
+        let value = |value| (value != u64::MAX).then_some(value);
+        Some(Rlimit { name, constant, number, soft: value(soft), hard: value(hard) })
+    }
+
+    /// Chapter 10: its number, the limit that holds, and how far it may be raised; `None` is no limit.
+    pub fn parts(&self) -> (u32, Option<u64>, Option<u64>) {
+        (self.number, self.soft, self.hard)
+    }
+
     // ANCHOR: usual-limits
     /// What holds unless it is said otherwise: no memory of a program that crashed is written to a disk, where it would show
     /// what the program knew; and a process has as many open files as most programs are written for. It may raise that

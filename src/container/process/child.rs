@@ -34,6 +34,12 @@ impl Child {
         Child { newborn, signals, terminal, relay: None, reaped: false }
     }
 
+    /// Chapter 10: begins to watch over a child that was born to outlive its maker. `signals` were blocked before it was born.
+    pub fn watch(newborn: Newborn, signals: SignalFd) -> Child {
+        let terminal = Terminal::if_ours();
+        Child::new(newborn, signals, terminal)
+    }
+
     /// The child's process id, as the host sees it.
     pub fn pid(&self) -> Pid {
         self.newborn.pid()

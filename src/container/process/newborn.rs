@@ -39,6 +39,10 @@ pub(super) enum Report {
     Failed(Error),
     /// The command was stopped from the terminal (chapter 7: only init sees that).
     Stopped,
+    /// Another process goes on in its place (chapter 10).
+    Successor(i32),
+    /// It waits for something that only its maker can do (chapter 10).
+    Arrived,
 }
 
 /// A child that was just born.
@@ -53,6 +57,7 @@ pub struct Newborn {
     unread: Vec<u8>,
     failure: Option<Error>,
     stopped: bool,
+    arrived: usize,
 }
 
 impl Newborn {
@@ -61,7 +66,7 @@ impl Newborn {
         nix::fcntl::fcntl(&report, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|errno| Error::call("connect parent and child", "fcntl(F_SETFL, O_NONBLOCK)", errno))?;
         let (ready, report) = (File::from(ready), File::from(report));
-        Ok(Newborn { pid, ready, report, unread: Vec::new(), failure: None, stopped: false })
+        Ok(Newborn { pid, ready, report, unread: Vec::new(), failure: None, stopped: false, arrived: 0 })
     }
 
     /// The child's process id, as the host sees it.
@@ -95,6 +100,37 @@ impl Newborn {
         self.failure.take()
     }
 
+    /// Chapter 10: waits until the child has reported its arrival; or its failure, or until it is gone.
+    pub fn until_arrival(&mut self) -> Result<()> {
+        self.until(|newborn| newborn.arrived > 0)?;
+        if self.arrived > 0 {
+            self.arrived -= 1;
+            return Ok(());
+        }
+        Err(Error::new("make the container", "its first process is gone without a word"))
+    }
+
+    /// Chapter 10: waits until the child has become its command, or has failed.
+    pub fn until_command(&mut self) -> Result<()> {
+        self.until(|_| false)
+    }
+
+    /// Reads reports until it is so, or until there is nobody left who could report.
+    fn until(&mut self, is_so: impl Fn(&Newborn) -> bool) -> Result<()> {
+        loop {
+            let closed = self.report_closed();
+            self.read_reports();
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if closed || is_so(self) {
+                return Ok(());
+            }
+            let mut watched = [PollFd::new(self.report.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut watched, PollTimeout::NONE);
+        }
+    }
+
     /// Has the child reported since the last call that its command was stopped?
     pub(super) fn was_stopped(&mut self) -> bool {
         self.read_reports();
@@ -125,6 +161,12 @@ impl Newborn {
             match serde_json::from_slice(&line) {
                 Ok(Report::Failed(error)) => self.failure = Some(error),
                 Ok(Report::Stopped) => self.stopped = true,
+                Ok(Report::Successor(pid)) => {
+                    // The first one has nothing left to do but to end.
+                    let _ = nix::sys::wait::waitpid(self.pid, None);
+                    self.pid = Pid::from_raw(pid);
+                }
+                Ok(Report::Arrived) => self.arrived += 1,
                 // Nothing else is ever written to that pipe.
                 Err(_) => {}
             }

@@ -54,6 +54,26 @@ impl Parent {
         if self.is_gone() { Err(Error::new("go on", "the runtime is gone")) } else { Ok(()) }
     }
 
+    /// Chapter 10: gives birth once more, and ends. The new child has all that this one has, and whoever made this one is its
+    /// parent too (CLONE_PARENT), and is told its number. Namespaces for processes take effect only on children: so who
+    /// has joined one has to have one.
+    pub fn hand_over(&self, new: CloneFlags) -> Result<()> {
+        let why = "be born again: a PID namespace is that of children";
+        // SAFETY: this process has one thread, as the child of one that has one.
+        match unsafe { sys::clone(why, new | CloneFlags::CLONE_PARENT)? } {
+            None => Ok(()),
+            Some(pid) => {
+                self.send(&Report::Successor(pid.as_raw()));
+                sys::exit(0)
+            }
+        }
+    }
+
+    /// Tells the maker that the child has come to a place where the maker has something to do.
+    pub fn report_arrival(&self) {
+        self.send(&Report::Arrived);
+    }
+
     /// Tells the runtime that the command was stopped.
     pub(in crate::container) fn report_stop(&self) {
         self.send(&Report::Stopped);

@@ -68,6 +68,12 @@ impl Filter {
     }
     // ANCHOR_END: filter-load
 
+    /// Chapter 10: loads it with flags of seccomp(2). Returns the descriptor of the listener, if that was one of them.
+    pub fn load_with(&self, flags: u64) -> Result<Option<std::os::fd::OwnedFd>> {
+        let program: Vec<_> = self.0.iter().map(Instruction::for_kernel).collect();
+        sys::seccomp_with("let the kernel ask the filter before each call", flags, &program)
+    }
+
     /// Its instructions.
     pub fn program(&self) -> &[Instruction] {
         &self.0

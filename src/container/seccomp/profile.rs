@@ -25,6 +25,9 @@ impl Action {
     /// The process is killed.
     pub const KILL: Action = Action(0x8000_0000);
 
+    /// Another program is asked, and the call waits for its answer. See seccomp_unotify(2).
+    pub const NOTIFY: Action = Action(0x7fc0_0000);
+
     /// The call fails with this errno.
     pub const fn errno(number: u32) -> Action {
         Action(0x0005_0000 | number)
@@ -44,9 +47,7 @@ impl Action {
             "SCMP_ACT_TRAP" => Action(0x0003_0000),
             "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action(0),
             "SCMP_ACT_KILL_PROCESS" => Action::KILL,
-            "SCMP_ACT_NOTIFY" => {
-                return Err(Error::new(STEP, "SCMP_ACT_NOTIFY asks another program, and there is none here"));
-            }
+            "SCMP_ACT_NOTIFY" => Action::NOTIFY,
             _ => {
                 return Err(Error::new(STEP, format!("{name:?} is no action"))
                     .remedy("the usual ones are SCMP_ACT_ALLOW, SCMP_ACT_ERRNO and SCMP_ACT_KILL_PROCESS"));
@@ -212,6 +213,21 @@ impl Profile {
 
     /// The profile in this text.
     pub fn parse(text: &str, held: Set) -> Result<Profile> {
+        let profile = Profile::parse_for_listener(text, held)?;
+        if profile.asks() {
+            return Err(Error::new(STEP, "SCMP_ACT_NOTIFY asks another program, and there is none here"));
+        }
+        Ok(profile)
+    }
+
+    /// Is there a call about which another program is asked?
+    pub fn asks(&self) -> bool {
+        let rules = self.calls.iter().flat_map(|(_, rules)| rules);
+        self.default == Action::NOTIFY || rules.into_iter().any(|rule| rule.action == Action::NOTIFY)
+    }
+
+    /// Chapter 10: reads one for whoever has another program to ask.
+    pub fn parse_for_listener(text: &str, held: Set) -> Result<Profile> {
         let file: File = serde_json::from_str(text).map_err(|error| Error::new(STEP, error.to_string()))?;
         let of_map = file
             .arch_map

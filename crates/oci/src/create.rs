@@ -1,0 +1,324 @@
+//! `create`: the first of the five commands. After it there is a container, and nothing in it runs but a process that waits.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command as Program;
+
+use cooperage::container::console::Console;
+use cooperage::container::net::netlink::{Message, Netlink};
+use cooperage::container::power::exe;
+use cooperage::container::process::{Newborn, Parent, bear};
+use cooperage::container::sys::{self, CloneFlags};
+use cooperage::container::user::{Mode, User};
+use cooperage::told::errors::{Error, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use oci_spec::runtime::LinuxIdMapping;
+
+use crate::bundle::Bundle;
+use crate::cgroups::Cgroups;
+use crate::cli::{Global, Making};
+use crate::command::Command;
+use crate::mounts::{self, Surroundings};
+use crate::namespaces::{CLONE_NEWTIME, Namespaces};
+use crate::record::{Place, Record, Status, born};
+use crate::{devices, hooks, paths, root, start};
+
+/// A container that was created.
+pub struct Created {
+    /// Its place.
+    pub place: Place,
+    /// What is known of it.
+    pub record: Record,
+    /// Its first process.
+    pub newborn: Newborn,
+}
+
+/// What has been made so far. If it is not finished, nothing of it stays.
+struct Unfinished {
+    place: Option<Place>,
+    cgroups: Cgroups,
+    pid: Option<Pid>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(place) = &self.place else { return };
+        if let Some(pid) = self.pid {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = nix::sys::wait::waitpid(pid, None);
+        }
+        let _ = self.cgroups.destroy();
+        let _ = place.remove();
+    }
+}
+
+// ANCHOR: create
+/// Makes a container. The console is the one that it gets if it is to have one.
+pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> Result<Created> {
+    let bundle = Bundle::load(&making.bundle)?;
+    let process =
+        bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
+    let namespaces = Namespaces::of(&bundle.linux)?;
+    paths::check_sysctls(&bundle, &namespaces)?;
+    let seccomp = bundle.linux.seccomp().as_ref();
+    let command = Command::new(process, seccomp, bundle.linux.personality().as_ref(), making.preserve_fds)?;
+    if !namespaces.has(CloneFlags::CLONE_NEWUSER) && Command::may_trace(process) {
+        exe::keep_out_of_reach(Mode::Host)?;
+    }
+
+    let place = Place::claim(global, id)?;
+    let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None };
+    let place = unfinished.place.as_ref().ok_or_else(|| Error::new("create", "no place"))?;
+    let resources = bundle.linux.resources().as_ref();
+    let cgroups = Cgroups::find(global, id, bundle.linux.cgroups_path().as_deref())?;
+    // Noted before they are made: whatever happens, it is known what is to be removed.
+    let mut record = Record::new(id, &bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
+    place.write(&record)?;
+    unfinished.cgroups = cgroups.clone();
+    let cgroups = cgroups.create(global, resources)?;
+    record.cgroups = cgroups.clone();
+    if let Some(resources) = resources {
+        cgroups.set(resources, is_first())?;
+    }
+    let gate = place.gate()?;
+
+    let child = Inside { id, bundle: &bundle, namespaces: &namespaces, cgroups: &cgroups, making, console };
+    let mut command = Some(command);
+    let oom_score = command.as_ref().and_then(|command| command.oom_score);
+    let shared = &mut command;
+    let half = |parent: &Parent| child.live(parent, shared.take(), gate);
+    let mut newborn = bear(cgroups.open()?, namespaces.at_birth(), half)?;
+    unfinished.pid = Some(newborn.pid());
+
+    newborn.until_arrival()?;
+    unfinished.pid = Some(newborn.pid());
+    write_maps(newborn.pid(), &bundle, &namespaces)?;
+    if let Some(command) = &command {
+        command.set_limits(newborn.pid())?;
+    }
+    paths::set_oom_score(newborn.pid(), oom_score)?;
+    record.pid = newborn.pid().as_raw();
+    record.born = born(record.pid).unwrap_or(0);
+    place.write(&record)?;
+    newborn.release();
+
+    newborn.until_arrival()?;
+    let state = record.state(Status::Creating);
+    if let Some(all) = bundle.spec.hooks() {
+        #[allow(deprecated)]
+        hooks::run("prestart", all.prestart(), &state)?;
+        hooks::run("createRuntime", all.create_runtime(), &state)?;
+    }
+    newborn.release();
+
+    newborn.until_arrival()?;
+    if let Some(file) = &making.pid_file {
+        write_pid(file, newborn.pid())?;
+    }
+    unfinished.pid = None;
+    let place = unfinished.place.take().ok_or_else(|| Error::new("create", "no place"))?;
+    Ok(Created { place, record, newborn })
+}
+// ANCHOR_END: create
+
+/// What the child's half needs to know.
+struct Inside<'a> {
+    id: &'a str,
+    bundle: &'a Bundle,
+    namespaces: &'a Namespaces,
+    cgroups: &'a Cgroups,
+    making: &'a Making,
+    console: &'a Console,
+}
+
+impl Inside<'_> {
+    // ANCHOR: create-inside
+    /// The child's half.
+    fn live(&self, parent: &Parent, command: Option<Command>, gate: OwnedFd) -> Result<Infallible> {
+        let command = command.ok_or_else(|| Error::new("make the container", "there is no command"))?;
+        let (bundle, namespaces) = (self.bundle, self.namespaces);
+        sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
+        if !parent.born_in_cgroup() {
+            self.cgroups.enter()?;
+        }
+        namespaces.enter(parent)?;
+        parent.report_arrival();
+        parent.until_released()?;
+
+        if namespaces.has(CloneFlags::CLONE_NEWUSER) {
+            User::root().become_it()?;
+            sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
+        }
+        if !self.making.no_new_keyring {
+            cooperage::container::user::keys::leave_keyring()?;
+        }
+        if namespaces.has_new(CloneFlags::CLONE_NEWCGROUP) {
+            sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)?;
+        }
+        if namespaces.has_new(CLONE_NEWTIME) {
+            set_clocks(bundle)?;
+        }
+        if namespaces.has_new(CloneFlags::CLONE_NEWNET) {
+            let netlink = Netlink::open("ask the kernel for changes to the container's own network")?;
+            netlink.send("switch on its loopback", &[Message::up("lo")])?;
+        }
+        let root = root::take(bundle)?;
+        let own_cgroups = namespaces.has(CloneFlags::CLONE_NEWCGROUP);
+        let around = Surroundings { bundle, cgroups: self.cgroups, own_cgroups };
+        let later = mounts::all(&root, &around)?;
+        devices::make(&root, bundle)?;
+        if self.console.is_own() {
+            self.console.open(&root, Some(command.user()))?;
+            set_size(bundle);
+        } else {
+            sys::setsid("begin a session of its own: nobody outside is in it")?;
+        }
+        parent.report_arrival();
+        parent.until_released()?;
+
+        let mut state = serde_json::Value::Null;
+        if let Some(all) = bundle.spec.hooks() {
+            state = own_state(self.id, bundle);
+            hooks::run("createContainer", all.create_container(), &state)?;
+        }
+        mounts::make_read_only(later)?;
+        paths::set_names(bundle)?;
+        paths::set_sysctls(&root, bundle)?;
+        paths::make_read_only(&root, bundle)?;
+        paths::mask(&root, bundle)?;
+        root::enter(&root, bundle, self.making.no_pivot)?;
+        drop(root);
+        command.make_directory()?;
+        if bundle.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+            root::make_read_only()?;
+        }
+        let program = command.find_program()?;
+        parent.report_arrival();
+
+        start::wait_to_be_started(gate, |_| {
+            if let Some(all) = bundle.spec.hooks() {
+                hooks::run("startContainer", all.start_container(), &state)?;
+            }
+            command.become_it(&program, &state)
+        })
+    }
+    // ANCHOR_END: create-inside
+}
+
+/// The state as the hooks inside see it: the process's number is the one that it has there.
+fn own_state(id: &str, bundle: &Bundle) -> serde_json::Value {
+    serde_json::json!({
+        "ociVersion": bundle.spec.version(),
+        "id": id,
+        "status": "created",
+        "pid": std::process::id(),
+        "bundle": bundle.directory,
+        "annotations": bundle.spec.annotations(),
+    })
+}
+
+fn is_first() -> bool {
+    geteuid().is_root() && cooperage::container::user::in_first_user_namespace().unwrap_or(false)
+}
+
+// ANCHOR: create-maps
+/// Says who the container's users are outside. Root writes the maps itself. An ordinary user may map nobody but himself, or has two
+/// programs of root's do it, newuidmap(1) and newgidmap(1), which look into /etc/subuid.
+fn write_maps(pid: Pid, bundle: &Bundle, namespaces: &Namespaces) -> Result<()> {
+    if !namespaces.has_new(CloneFlags::CLONE_NEWUSER) {
+        return Ok(());
+    }
+    let mappings = |list: &Option<Vec<LinuxIdMapping>>| list.clone().unwrap_or_default();
+    let (uids, gids) = (mappings(bundle.linux.uid_mappings()), mappings(bundle.linux.gid_mappings()));
+    let line = |one: &LinuxIdMapping| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size());
+    let text = |list: &[LinuxIdMapping]| list.iter().map(line).collect::<String>();
+    let file = |name: &str| format!("/proc/{pid}/{name}");
+    let write = |name: &str, text: &str| {
+        sys::write_file("say who is who", Path::new(&file(name)), text)
+            .map_err(|error| error.detail(format!("the mapping is {}", text.trim())))
+    };
+    if geteuid().is_root() {
+        write("uid_map", &text(&uids))?;
+        return write("gid_map", &text(&gids));
+    }
+    let is_oneself = |list: &[LinuxIdMapping], own: u32| {
+        list.len() == 1 && list[0].size() == 1 && list[0].host_id() == own
+    };
+    if is_oneself(&uids, geteuid().as_raw()) && is_oneself(&gids, nix::unistd::getegid().as_raw()) {
+        write("uid_map", &text(&uids))?;
+        write("setgroups", "deny")?;
+        return write("gid_map", &text(&gids));
+    }
+    for (program, list) in [("newuidmap", &uids), ("newgidmap", &gids)] {
+        let step = format!("have {program} say who is who");
+        let numbers = list.iter().flat_map(|one| [one.container_id(), one.host_id(), one.size()]);
+        let output = Program::new(program)
+            .arg(pid.to_string())
+            .args(numbers.map(|number| number.to_string()))
+            .output()
+            .map_err(|error| Error::io(&step, program, &error))?;
+        if !output.status.success() {
+            return Err(Error::new(step, String::from_utf8_lossy(&output.stderr).trim()));
+        }
+    }
+    Ok(())
+}
+// ANCHOR_END: create-maps
+
+/// A time namespace is entered by execve(2), and its clocks are set before that.
+fn set_clocks(bundle: &Bundle) -> Result<()> {
+    sys::unshare("have clocks of its own", CLONE_NEWTIME)?;
+    let Some(offsets) = bundle.linux.time_offsets() else { return Ok(()) };
+    let text: String = offsets
+        .iter()
+        .map(|(clock, offset)| {
+            format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
+        })
+        .collect();
+    sys::write_file("set linux.timeOffsets", Path::new("/proc/self/timens_offsets"), text)
+}
+
+fn set_size(bundle: &Bundle) {
+    let Some(size) = bundle.spec.process().as_ref().and_then(|process| process.console_size()) else {
+        return;
+    };
+    let size = libc::winsize {
+        ws_row: size.height() as u16,
+        ws_col: size.width() as u16,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the size outlives the call. A terminal without a size is no failure.
+    unsafe { libc::ioctl(0, libc::TIOCSWINSZ, &raw const size) };
+}
+
+/// Writes a number where a client waits for it: a file that is there whole, or not at all.
+pub fn write_pid(file: &Path, pid: Pid) -> Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let new = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    fs::File::create(&new)
+        .and_then(|mut opened| opened.write_all(pid.to_string().as_bytes()))
+        .and_then(|()| fs::rename(&new, file))
+        .map_err(|error| Error::io("write the pid file", file, &error))
+}
+
+/// The terminal that goes to whoever listens at the socket.
+pub fn console(terminal: bool, socket: Option<&Path>) -> Result<Option<Console>> {
+    const STEP: &str = "find out where the terminal goes";
+    match (terminal, socket) {
+        (true, Some(path)) => {
+            let socket = UnixStream::connect(path).map_err(|error| Error::io(STEP, path, &error))?;
+            Ok(Some(Console::for_other(socket.into())))
+        }
+        (false, Some(_)) => {
+            Err(Error::new(STEP, "there is a --console-socket, and process.terminal is not true"))
+        }
+        (false, None) => Ok(Some(Console::shared())),
+        (true, None) => Ok(None),
+    }
+}

@@ -1,0 +1,190 @@
+//! `exec`: another process in a container that runs.
+
+use std::fs;
+use std::path::Path;
+
+use cooperage::container::console::Console;
+use cooperage::container::power::exe;
+use cooperage::container::process::signals::block_signals;
+use cooperage::container::process::{Child, Parent, Status as Ended, bear};
+use cooperage::container::root::NewRoot;
+use cooperage::container::sys::{self, CloneFlags};
+use cooperage::container::user::{Mode, User};
+use cooperage::told::errors::{Error, Result};
+use oci_spec::runtime::Process;
+
+use crate::bundle::{Bundle, wrong};
+use crate::cli::{Exec, Global};
+use crate::command::Command;
+use crate::create::{console, write_pid};
+use crate::namespaces::Namespaces;
+use crate::paths::set_oom_score;
+use crate::record::{Record, Status, look};
+
+/// `exec`. The status is that of the process, or nothing if it is not waited for.
+pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
+    let (record, status) = look(global, &args.id)?;
+    let step = format!("run a process in the container {:?}", args.id);
+    match status {
+        Status::Running | Status::Created => {}
+        Status::Paused if args.ignore_paused => {}
+        other => return Err(Error::new(step, format!("it is {}", other.word()))),
+    }
+    let bundle = Bundle::load(&record.bundle)?;
+    let process = process(args, &bundle)?;
+    let command = Command::new(
+        &process,
+        bundle.linux.seccomp().as_ref(),
+        bundle.linux.personality().as_ref(),
+        args.preserve_fds,
+    )?;
+    if bundle
+        .linux
+        .namespaces()
+        .iter()
+        .flatten()
+        .all(|one| one.typ() != oci_spec::runtime::LinuxNamespaceType::User)
+    {
+        exe::keep_out_of_reach(Mode::Host)?;
+    }
+    let terminal = process.terminal() == Some(true);
+    let own = match console(terminal, args.console_socket.as_deref())? {
+        Some(console) => console,
+        None if args.detach => {
+            return Err(Error::new(step, "a terminal that nobody waits at needs a --console-socket"));
+        }
+        None => Console::new()?,
+    };
+    let signals = if args.detach { None } else { Some(block_signals()?) };
+    let mut newborn = join(&record, command, &own, process.oom_score_adj())?;
+    if let Some(file) = &args.pid_file {
+        write_pid(file, newborn.pid())?;
+    }
+    newborn.release();
+    newborn.until_command()?;
+    let Some(signals) = signals else { return Ok(None) };
+    let child = Child::watch(newborn, signals);
+    let child = if own.is_own() { child.relaying(own) } else { child };
+    child.wait_or_stop(crate::lifecycle::WITHOUT_END, || Ok(())).map(Some)
+}
+
+// ANCHOR: exec-join
+/// A process with everything that the container's first one has: its cgroups, its namespaces, and with its mounts its root.
+fn join(
+    record: &Record,
+    command: Command,
+    console: &Console,
+    oom_score: Option<i32>,
+) -> Result<cooperage::container::process::Newborn> {
+    let namespaces = Namespaces::of_process(record.pid)?;
+    let has_users = namespaces.has(CloneFlags::CLONE_NEWUSER);
+    let state = record.state(Status::Running);
+    let mut shared = Some(command);
+    let commands = &mut shared;
+    let half = |parent: &Parent| {
+        let command = commands.take().ok_or_else(|| Error::new("run a process", "there is no command"))?;
+        sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
+        if !parent.born_in_cgroup() {
+            record.cgroups.enter()?;
+        }
+        namespaces.enter(parent)?;
+        parent.report_arrival();
+        parent.until_released()?;
+        if has_users {
+            User::root().become_it()?;
+        }
+        // Into the root that comes with the mounts.
+        sys::chdir("stand in the container's root", Path::new("/"))?;
+        if console.is_own() {
+            let root = NewRoot::new("/".into(), "/nowhere".into())?;
+            console.open_again(&root, Some(command.user()))?;
+        } else {
+            sys::setsid("begin a session of its own: nobody outside is in it")?;
+        }
+        let program = command.find_program()?;
+        command.become_it(&program, &state)
+    };
+    let mut newborn = bear(record.cgroups.open()?, CloneFlags::empty(), half)?;
+    newborn.until_arrival()?;
+    if let Some(command) = &shared {
+        command.set_limits(newborn.pid())?;
+    }
+    set_oom_score(newborn.pid(), oom_score)?;
+    Ok(newborn)
+}
+// ANCHOR_END: exec-join
+
+/// What is to run: what a file says, or what the container itself runs, with the options in their place.
+fn process(args: &Exec, bundle: &Bundle) -> Result<Process> {
+    let mut process: Process = match &args.process {
+        Some(file) => {
+            let text = fs::read(file).map_err(|error| Error::io("read --process", file, &error))?;
+            serde_json::from_slice(&text).map_err(|error| Error::new("read --process", error.to_string()))?
+        }
+        None => bundle.spec.process().clone().ok_or_else(|| wrong("process", "it is not there"))?,
+    };
+    if args.process.is_none() {
+        if args.command.is_empty() {
+            return Err(Error::new("run a process", "no command was given").status(2));
+        }
+        process.set_terminal(Some(false));
+    }
+    if !args.command.is_empty() {
+        process.set_args(Some(args.command.clone()));
+    }
+    if let Some(tty) = args.tty {
+        process.set_terminal(Some(tty));
+    }
+    if let Some(directory) = &args.cwd {
+        process.set_cwd(directory.clone());
+    }
+    let mut environment = process.env().clone().unwrap_or_default();
+    environment.extend(args.env.clone());
+    process.set_env(Some(environment));
+    if let Some(text) = &args.user {
+        let (uid, gid) = text.split_once(':').unwrap_or((text, ""));
+        let number = |text: &str| {
+            text.parse::<u32>()
+                .map_err(|_| Error::new("read --user", format!("{text:?} is no number")).status(2))
+        };
+        process.user_mut().set_uid(number(uid)?);
+        if !gid.is_empty() {
+            process.user_mut().set_gid(number(gid)?);
+        }
+    }
+    if !args.additional_gids.is_empty() {
+        let mut groups = process.user().additional_gids().clone().unwrap_or_default();
+        groups.extend(&args.additional_gids);
+        process.user_mut().set_additional_gids(Some(groups));
+    }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    for name in &args.cap {
+        add_capability(&mut process, name)?;
+    }
+    Ok(process)
+}
+
+fn add_capability(process: &mut Process, name: &str) -> Result<()> {
+    let text = serde_json::Value::String(name.to_uppercase());
+    let capability: oci_spec::runtime::Capability = serde_json::from_value(text)
+        .map_err(|_| Error::new("read --cap", format!("{name:?} is no capability")).status(2))?;
+    let mut sets = process.capabilities().clone().unwrap_or_default();
+    let with = |list: &Option<oci_spec::runtime::Capabilities>| {
+        let mut list = list.clone().unwrap_or_default();
+        list.insert(capability);
+        Some(list)
+    };
+    sets.set_bounding(with(sets.bounding()));
+    sets.set_effective(with(sets.effective()));
+    sets.set_permitted(with(sets.permitted()));
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
