@@ -298,6 +298,29 @@ pub fn mount_setattr_idmap(why: &str, tree: BorrowedFd, users: BorrowedFd) -> Re
 }
 // ANCHOR_END: sys-mount-setattr-idmap
 
+/// Chapter 10: the same, for mounts below too or not.
+pub fn mount_setattr_idmap_of(why: &str, tree: BorrowedFd, users: BorrowedFd, recursive: bool) -> Result<()> {
+    const AT_RECURSIVE: libc::c_int = 0x8000;
+    let (fd, users) = (tree.as_raw_fd(), users.as_raw_fd());
+    let how = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users as u64,
+    };
+    let shown =
+        || format!("mount_setattr({fd}, \"\", {how:#x}, {{attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}}})");
+    call(Subject::NewMount, why, shown, || {
+        let size = size_of::<libc::mount_attr>();
+        // SAFETY: the string is static, and the attributes have the size that is given and outlive the call.
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), how, &raw const attributes, size)
+        })
+        .map(drop)
+    })
+}
+
 /// mount_setattr(2): sets and clears attributes of a mount, and changes how it takes part in what is mounted elsewhere; with
 /// `recursive`, of all mounts below it too.
 pub fn mount_setattr_of(

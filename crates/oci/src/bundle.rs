@@ -23,6 +23,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// Its part for Linux.
     pub linux: Linux,
+    /// The text of config.json.
+    pub text: Vec<u8>,
 }
 
 impl Bundle {
@@ -34,9 +36,7 @@ impl Bundle {
         let text = fs::read(&file).map_err(|error| {
             Error::io(STEP, &file, &error).remedy("`chapter10 spec` writes one to begin with")
         })?;
-        let spec: Spec = serde_json::from_slice(&text)
-            .map_err(|error| Error::new(STEP, format!("{}: {error}", file.display())))?;
-        check_version(spec.version())?;
+        let spec = parse(&text)?;
         let root = spec.root().as_ref().ok_or_else(|| wrong("root", "it is not there"))?;
         let rootfs = directory.join(root.path());
         let rootfs = fs::canonicalize(&rootfs)
@@ -46,10 +46,16 @@ impl Bundle {
         if rootfs == Path::new("/") {
             return Err(wrong("root.path", "it is the machine's own root directory"));
         }
-        let linux = spec.linux().clone().unwrap_or_default();
-        let bundle = Bundle { directory, rootfs, spec, linux };
+        let bundle = Bundle::read(directory, rootfs, text)?;
         bundle.check()?;
         Ok(bundle)
+    }
+
+    /// One whose directories are known.
+    pub fn read(directory: PathBuf, rootfs: PathBuf, text: Vec<u8>) -> Result<Bundle> {
+        let spec = parse(&text)?;
+        let linux = spec.linux().clone().unwrap_or_default();
+        Ok(Bundle { directory, rootfs, spec, linux, text })
     }
 
     fn check(&self) -> Result<()> {
@@ -119,7 +125,6 @@ impl Bundle {
     fn refuse_what_is_not_done(&self) -> Result<()> {
         for (field, is_there) in [
             ("linux.intelRdt", self.linux.intel_rdt().is_some()),
-            ("linux.memoryPolicy", self.linux.memory_policy().is_some()),
             ("linux.netDevices", self.linux.net_devices().as_ref().is_some_and(|list| !list.is_empty())),
         ] {
             if is_there {
@@ -161,6 +166,12 @@ pub fn check_process(process: &Process) -> Result<()> {
 /// The field is wrong.
 pub fn wrong(field: impl AsRef<str>, detail: impl AsRef<str>) -> Error {
     Error::new(STEP, format!("{}: {}", field.as_ref(), detail.as_ref()))
+}
+
+fn parse(text: &[u8]) -> Result<Spec> {
+    let spec: Spec = serde_json::from_slice(text).map_err(|error| Error::new(STEP, error.to_string()))?;
+    check_version(spec.version())?;
+    Ok(spec)
 }
 
 fn check_version(version: &str) -> Result<()> {

@@ -23,8 +23,9 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, Gid, Pid, Uid};
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    LinuxSeccomp, LinuxSeccompFilterFlag, Process, Scheduler,
+    IOPriorityClass, Linux, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, LinuxSeccomp, LinuxSeccompFilterFlag, MemoryPolicyFlagType, MemoryPolicyModeType,
+    Process, Scheduler,
 };
 
 use crate::bundle::{check_process, wrong};
@@ -42,6 +43,7 @@ pub struct Command {
     label: Option<Label>,
     filter: Option<Loaded>,
     personality: Option<u64>,
+    memory: Option<MemoryPolicy>,
     scheduler: Option<Scheduler>,
     io_priority: Option<i64>,
     /// What it is worth when memory runs out.
@@ -59,6 +61,12 @@ struct Sets {
     ambient: Set,
 }
 
+/// Where memory is to come from: mode with flags, and a bit for each node.
+struct MemoryPolicy {
+    mode: libc::c_int,
+    nodes: Vec<u64>,
+}
+
 /// A filter, with how it is loaded.
 struct Loaded {
     filter: Filter,
@@ -67,13 +75,8 @@ struct Loaded {
 }
 
 impl Command {
-    /// Reads `process`; `seccomp` and `personality` are the container's.
-    pub fn new(
-        process: &Process,
-        seccomp: Option<&LinuxSeccomp>,
-        personality: Option<&LinuxPersonality>,
-        preserved: u32,
-    ) -> Result<Command> {
+    /// Reads `process`; what is said in `linux` holds for every process of the container.
+    pub fn new(process: &Process, linux: &Linux, preserved: u32) -> Result<Command> {
         check_process(process)?;
         let texts = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         let text = |text: String| {
@@ -102,8 +105,9 @@ impl Command {
             limits: limits.collect::<Result<_>>()?,
             no_new_privileges: process.no_new_privileges() == Some(true),
             label: label(process)?,
-            filter: seccomp.map(load).transpose()?,
-            personality: personality.map(domain),
+            filter: linux.seccomp().as_ref().map(load).transpose()?,
+            personality: linux.personality().as_ref().map(domain).transpose()?,
+            memory: linux.memory_policy().as_ref().map(memory).transpose()?,
             scheduler: process.scheduler().clone(),
             io_priority: process.io_priority().as_ref().map(|priority| {
                 let class = match priority.class() {
@@ -204,6 +208,9 @@ impl Command {
             Errno::result(unsafe { libc::personality(domain) }).map_err(|errno| {
                 Error::call("set linux.personality", format!("personality({domain:#x})"), errno)
             })?;
+        }
+        if let Some(memory) = &self.memory {
+            memory.set()?;
         }
         if let Some(label) = &self.label {
             label.set()?;
@@ -451,11 +458,81 @@ fn send_listener(
     socket.write_all(&bytes[sent..]).map_err(|error| Error::io(step, "listenerPath", &error))
 }
 
-fn domain(personality: &LinuxPersonality) -> u64 {
-    match personality.domain() {
+fn domain(personality: &LinuxPersonality) -> Result<u64> {
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(wrong("linux.personality.flags", "the standard has none"));
+    }
+    Ok(match personality.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
+    })
+}
+
+fn memory(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicy> {
+    let mode = match policy.mode() {
+        MemoryPolicyModeType::MpolDefault => 0,
+        MemoryPolicyModeType::MpolPreferred => 1,
+        MemoryPolicyModeType::MpolBind => 2,
+        MemoryPolicyModeType::MpolInterleave => 3,
+        MemoryPolicyModeType::MpolLocal => 4,
+        MemoryPolicyModeType::MpolPreferredMany => 5,
+        MemoryPolicyModeType::MpolWeightedInterleave => 6,
+    };
+    let flags = policy.flags().iter().flatten().fold(0, |all, flag| {
+        all | match flag {
+            MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
+            MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
+            MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
+        }
+    });
+    const LARGEST: usize = 4095;
+    let mut nodes = Vec::new();
+    for node in numbers(policy.nodes().as_deref().unwrap_or_default(), LARGEST)
+        .ok_or_else(|| wrong("linux.memoryPolicy.nodes", "write a list such as 0-1,3"))?
+    {
+        nodes.resize(nodes.len().max(node / 64 + 1), 0_u64);
+        nodes[node / 64] |= 1 << (node % 64);
     }
+    Ok(MemoryPolicy { mode: mode | flags, nodes })
+}
+
+impl MemoryPolicy {
+    fn set(&self) -> Result<()> {
+        // The kernel takes one bit less than it is told.
+        let bits = if self.nodes.is_empty() { 0 } else { self.nodes.len() * 64 + 1 };
+        // SAFETY: the nodes have as many bits as is said, and outlive the call, which only reads them.
+        let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, self.mode, self.nodes.as_ptr(), bits) };
+        let shown = || format!("set_mempolicy({:#x}, {:x?})", self.mode, self.nodes);
+        Errno::result(result).map_err(|errno| Error::call("set linux.memoryPolicy", shown(), errno)).map(drop)
+    }
+}
+
+/// The numbers of a list such as 0-2,5, up to the largest that there may be.
+fn numbers(text: &str, largest: usize) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<usize>().ok()?, last.trim().parse::<usize>().ok()?);
+        if first > last || last > largest {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+/// Has this process run on these processors only: `process.execCPUAffinity`.
+pub fn set_affinity(field: &str, list: Option<&str>) -> Result<()> {
+    let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(()) };
+    let field = format!("process.execCPUAffinity.{field}");
+    let wanted = numbers(list, nix::sched::CpuSet::count() - 1)
+        .ok_or_else(|| wrong(&field, format!("{list:?}: write a list such as 0-1,3")))?;
+    let mut set = nix::sched::CpuSet::new();
+    for number in wanted {
+        set.set(number).map_err(|errno| Error::call(format!("set {field}"), "CPU_SET()", errno))?;
+    }
+    nix::sched::sched_setaffinity(Pid::from_raw(0), &set)
+        .map_err(|errno| Error::call(format!("set {field}"), format!("sched_setaffinity({list})"), errno))
 }
 
 /// The user's home, by the container's own list of users.
@@ -471,4 +548,18 @@ fn home(uid: Uid) -> String {
         (fields.get(2)?.parse() == Ok(uid.as_raw())).then(|| fields.get(5).map(|home| home.to_string()))?
     });
     found.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_numbers() {
+        assert_eq!(numbers("0-2,5", 8), Some(vec![0, 1, 2, 5]));
+        assert_eq!(numbers("", 8), Some(vec![]));
+        for text in ["x", "2-1", "9", "1,,2", "-", "1-"] {
+            assert_eq!(numbers(text, 8), None, "{text}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
 use crate::cli::{Global, Making};
 use crate::command::Command;
+use crate::idmaps::{self, Mapped};
 use crate::mounts::{self, Surroundings};
 use crate::namespaces::{CLONE_NEWTIME, Namespaces};
 use crate::record::{Place, Record, Status, born};
@@ -65,8 +66,8 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
     paths::check_sysctls(&bundle, &namespaces)?;
-    let seccomp = bundle.linux.seccomp().as_ref();
-    let command = Command::new(process, seccomp, bundle.linux.personality().as_ref(), making.preserve_fds)?;
+    let command = Command::new(process, &bundle.linux, making.preserve_fds)?;
+    let mapped = idmaps::of(&bundle, &namespaces)?;
     if !namespaces.has(CloneFlags::CLONE_NEWUSER) && Command::may_trace(process) {
         exe::keep_out_of_reach(Mode::Host)?;
     }
@@ -79,6 +80,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     // Noted before they are made: whatever happens, it is known what is to be removed.
     let mut record = Record::new(id, &bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
     place.write(&record)?;
+    place.keep_config(&bundle.text)?;
     unfinished.cgroups = cgroups.clone();
     let cgroups = cgroups.create(global, resources)?;
     record.cgroups = cgroups.clone();
@@ -87,7 +89,15 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     }
     let gate = place.gate()?;
 
-    let child = Inside { id, bundle: &bundle, namespaces: &namespaces, cgroups: &cgroups, making, console };
+    let child = Inside {
+        id,
+        bundle: &bundle,
+        namespaces: &namespaces,
+        cgroups: &cgroups,
+        mapped: &mapped,
+        making,
+        console,
+    };
     let mut command = Some(command);
     let oom_score = command.as_ref().and_then(|command| command.oom_score);
     let shared = &mut command;
@@ -132,9 +142,12 @@ struct Inside<'a> {
     bundle: &'a Bundle,
     namespaces: &'a Namespaces,
     cgroups: &'a Cgroups,
+    mapped: &'a Mapped,
     making: &'a Making,
     console: &'a Console,
 }
+
+const OUT_OF_REACH: &str = "let nobody follow /proc/PID/exe to the runtime's own program";
 
 impl Inside<'_> {
     // ANCHOR: create-inside
@@ -142,7 +155,10 @@ impl Inside<'_> {
     fn live(&self, parent: &Parent, command: Option<Command>, gate: OwnedFd) -> Result<Infallible> {
         let command = command.ok_or_else(|| Error::new("make the container", "there is no command"))?;
         let (bundle, namespaces) = (self.bundle, self.namespaces);
-        sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
+        // Not before the maps are written, where nobody else can be there: what belongs to a process that is not dumpable is root's.
+        if namespaces.has_others() {
+            sys::set_not_dumpable(OUT_OF_REACH)?;
+        }
         if !parent.born_in_cgroup() {
             self.cgroups.enter()?;
         }
@@ -152,8 +168,8 @@ impl Inside<'_> {
 
         if namespaces.has(CloneFlags::CLONE_NEWUSER) {
             User::root().become_it()?;
-            sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
         }
+        sys::set_not_dumpable(OUT_OF_REACH)?;
         if !self.making.no_new_keyring {
             cooperage::container::user::keys::leave_keyring()?;
         }
@@ -169,7 +185,7 @@ impl Inside<'_> {
         }
         let root = root::take(bundle)?;
         let own_cgroups = namespaces.has(CloneFlags::CLONE_NEWCGROUP);
-        let around = Surroundings { bundle, cgroups: self.cgroups, own_cgroups };
+        let around = Surroundings { bundle, cgroups: self.cgroups, own_cgroups, mapped: self.mapped };
         let later = mounts::all(&root, &around)?;
         devices::make(&root, bundle)?;
         if self.console.is_own() {

@@ -15,11 +15,11 @@ use oci_spec::runtime::Process;
 
 use crate::bundle::{Bundle, wrong};
 use crate::cli::{Exec, Global};
-use crate::command::Command;
+use crate::command::{Command, set_affinity};
 use crate::create::{console, write_pid};
 use crate::namespaces::Namespaces;
 use crate::paths::set_oom_score;
-use crate::record::{Record, Status, look};
+use crate::record::{Record, Status, config, look};
 
 /// `exec`. The status is that of the process, or nothing if it is not waited for.
 pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
@@ -30,14 +30,10 @@ pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
         Status::Paused if args.ignore_paused => {}
         other => return Err(Error::new(step, format!("it is {}", other.word()))),
     }
-    let bundle = Bundle::load(&record.bundle)?;
+    // As it was when the container was created, whatever is in the bundle by now.
+    let bundle = config(global, &args.id, &record)?;
     let process = process(args, &bundle)?;
-    let command = Command::new(
-        &process,
-        bundle.linux.seccomp().as_ref(),
-        bundle.linux.personality().as_ref(),
-        args.preserve_fds,
-    )?;
+    let command = Command::new(&process, &bundle.linux, args.preserve_fds)?;
     if bundle
         .linux
         .namespaces()
@@ -56,7 +52,7 @@ pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
         None => Console::new()?,
     };
     let signals = if args.detach { None } else { Some(block_signals()?) };
-    let mut newborn = join(&record, command, &own, process.oom_score_adj())?;
+    let mut newborn = join(&record, command, &own, &process)?;
     if let Some(file) = &args.pid_file {
         write_pid(file, newborn.pid())?;
     }
@@ -74,18 +70,25 @@ fn join(
     record: &Record,
     command: Command,
     console: &Console,
-    oom_score: Option<i32>,
+    process: &Process,
 ) -> Result<cooperage::container::process::Newborn> {
     let namespaces = Namespaces::of_process(record.pid)?;
     let has_users = namespaces.has(CloneFlags::CLONE_NEWUSER);
     let state = record.state(Status::Running);
     let mut shared = Some(command);
     let commands = &mut shared;
+    let affinity = process.exec_cpu_affinity();
     let half = |parent: &Parent| {
+        if let Some(affinity) = affinity {
+            set_affinity("initial", affinity.initial().as_deref())?;
+        }
         let command = commands.take().ok_or_else(|| Error::new("run a process", "there is no command"))?;
         sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
         if !parent.born_in_cgroup() {
             record.cgroups.enter()?;
+        }
+        if let Some(affinity) = affinity {
+            set_affinity("final", affinity.cpu_affinity_final().as_deref())?;
         }
         namespaces.enter(parent)?;
         parent.report_arrival();
@@ -109,7 +112,7 @@ fn join(
     if let Some(command) = &shared {
         command.set_limits(newborn.pid())?;
     }
-    set_oom_score(newborn.pid(), oom_score)?;
+    set_oom_score(newborn.pid(), process.oom_score_adj())?;
     Ok(newborn)
 }
 // ANCHOR_END: exec-join

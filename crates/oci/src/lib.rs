@@ -8,6 +8,7 @@
 //! - [`record`]: what is known of a container between two commands;
 //! - [`namespaces`]: which are new, and which are somebody else's;
 //! - [`cgroups`] and [`resources`]: the places of its cgroups, and what is written there;
+//! - [`idmaps`]: mounts whose files belong to others;
 //! - [`root`], [`mounts`], [`devices`] and [`paths`]: what its root directory is made of;
 //! - [`command`]: how a process becomes the command;
 //! - [`hooks`]: programs of others, at six points of its life;
@@ -22,6 +23,7 @@ pub mod create;
 pub mod devices;
 pub mod exec;
 pub mod hooks;
+pub mod idmaps;
 pub mod lifecycle;
 pub mod log;
 pub mod mounts;

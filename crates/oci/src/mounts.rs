@@ -19,6 +19,7 @@ use oci_spec::runtime::Mount;
 
 use crate::bundle::{Bundle, wrong};
 use crate::cgroups::Cgroups;
+use crate::idmaps::Mapped;
 use crate::root::propagation;
 
 /// Attributes of a mount, from linux/mount.h.
@@ -76,14 +77,12 @@ pub fn known_options() -> Vec<String> {
 /// Options of a mount, read.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
-    set: u64,
     flags: MsFlagsOf,
     cleared: MsFlagsOf,
     recursive: (u64, u64),
     propagation: Vec<MsFlags>,
     bind: Option<bool>,
     copy_up: bool,
-    idmap: Option<bool>,
     data: Vec<String>,
 }
 
@@ -132,9 +131,8 @@ impl Options {
                     "bind" => found.bind = Some(found.bind.unwrap_or(false)),
                     "rbind" => found.bind = Some(true),
                     "tmpcopyup" => found.copy_up = true,
-                    "idmap" => found.idmap = Some(false),
-                    "ridmap" => found.idmap = Some(true),
-                    "defaults" | "" => {}
+                    // See idmaps.
+                    "idmap" | "ridmap" | "defaults" | "" => {}
                     _ => found.data.push(option.clone()),
                 }
             }
@@ -176,14 +174,32 @@ pub struct Surroundings<'a> {
     pub cgroups: &'a Cgroups,
     /// Has it a cgroup namespace of its own?
     pub own_cgroups: bool,
+    /// Mounts that were picked up outside.
+    pub mapped: &'a Mapped,
+}
+
+/// A file or directory of the host's that is to be mounted.
+pub struct Picked {
+    /// Which.
+    pub source: PathBuf,
+    /// With what is mounted below?
+    pub recursive: bool,
+}
+
+impl Picked {
+    /// That of a bind mount; a source that is no whole path begins in the bundle.
+    pub fn of(mount: &Mount, bundle: &Bundle) -> Option<Picked> {
+        let recursive = Options::of(mount).bind?;
+        Some(Picked { source: bundle.directory.join(mount.source().as_ref()?), recursive })
+    }
 }
 
 /// Mounts everything. Returns what has to become read-only when all is in its place.
 pub fn all(root: &NewRoot, around: &Surroundings) -> Result<Vec<OwnedFd>> {
     let mut later = Vec::new();
-    for mount in around.bundle.spec.mounts().iter().flatten() {
+    for (index, mount) in around.bundle.spec.mounts().iter().flatten().enumerate() {
         let step = format!("mount {}", mount.destination().display());
-        if let Some(fd) = one(root, mount, around).map_err(|error| inside(&step, error))? {
+        if let Some(fd) = one(root, mount, index, around).map_err(|error| inside(&step, error))? {
             later.push(fd);
         }
     }
@@ -199,11 +215,11 @@ fn inside(step: &str, error: Error) -> Error {
     }
 }
 
-fn one(root: &NewRoot, mount: &Mount, around: &Surroundings) -> Result<Option<OwnedFd>> {
+fn one(root: &NewRoot, mount: &Mount, index: usize, around: &Surroundings) -> Result<Option<OwnedFd>> {
     let options = Options::of(mount);
     let kind = mount.typ().as_deref().unwrap_or("none");
-    if let Some(recursive) = options.bind {
-        bind(root, mount, &options, recursive, around.bundle)?;
+    if options.bind.is_some() {
+        bind(root, mount, &options, around.mapped.get(&index), around.bundle)?;
         return Ok(None);
     }
     match kind {
@@ -246,14 +262,12 @@ fn permissions(place: &impl AsFd) -> Result<u32> {
 
 fn copy(options: &Options) -> Options {
     Options {
-        set: options.set,
         flags: options.flags,
         cleared: options.cleared,
         recursive: options.recursive,
         propagation: options.propagation.clone(),
         bind: options.bind,
         copy_up: options.copy_up,
-        idmap: options.idmap,
         data: options.data.clone(),
     }
 }
@@ -337,14 +351,21 @@ fn settle(mount: &OwnedFd, options: &Options) -> Result<()> {
 
 // ANCHOR: mount-bind
 /// A file or directory of the host's.
-fn bind(root: &NewRoot, mount: &Mount, options: &Options, recursive: bool, bundle: &Bundle) -> Result<()> {
+fn bind(
+    root: &NewRoot,
+    mount: &Mount,
+    options: &Options,
+    mapped: Option<&OwnedFd>,
+    bundle: &Bundle,
+) -> Result<()> {
     let field = || format!("mounts: {}", mount.destination().display());
-    let source = mount.source().as_ref().ok_or_else(|| wrong(field(), "a bind mount needs a source"))?;
-    let source = bundle.directory.join(source);
-    if options.idmap.is_some() || mount.uid_mappings().is_some() {
-        return Err(wrong(field(), "this runtime does not map the owners of single mounts"));
-    }
-    let tree = sys::open_tree("pick up what is to be seen there", AT_FDCWD, &source, recursive)?;
+    let tree = match (mapped, Picked::of(mount, bundle)) {
+        (Some(tree), _) => reopen(&tree.as_fd())?,
+        (None, Some(Picked { source, recursive })) => {
+            sys::open_tree("pick up what is to be seen there", AT_FDCWD, &source, recursive)?
+        }
+        (None, None) => return Err(wrong(field(), "a bind mount needs a source")),
+    };
     let (set, clear) = options.attributes();
     if (set, clear) != (0, 0) {
         sys::mount_setattr_of("set its attributes", tree.as_fd(), (set, clear, 0), false)?;

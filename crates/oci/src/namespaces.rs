@@ -79,6 +79,11 @@ impl Namespaces {
         self.has_new(kind) || self.join.iter().any(|(joined, _)| *joined == kind)
     }
 
+    /// Is there one in which others are already?
+    pub fn has_others(&self) -> bool {
+        !self.join.is_empty()
+    }
+
     /// Those that a child can be born in. With namespaces to enter first it is born in none.
     pub fn at_birth(&self) -> CloneFlags {
         if self.join.is_empty() { self.of_birth() } else { CloneFlags::empty() }

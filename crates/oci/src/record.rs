@@ -19,12 +19,15 @@ use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
 use crate::cli::Global;
 use crate::log::rfc3339;
 
 /// The file.
 const FILE: &str = "state.json";
+/// The container's config.json.
+const CONFIG: &str = "config.json";
 /// The socket at which a container that was created waits.
 const GATE: &str = "start";
 
@@ -170,6 +173,12 @@ impl Place {
     }
     // ANCHOR_END: place-write
 
+    /// Keeps config.json as it is now: what becomes of it later is nothing to a container that was created.
+    pub fn keep_config(&self, text: &[u8]) -> Result<()> {
+        let file = self.directory.join(CONFIG);
+        fs::write(&file, text).map_err(|error| Error::io("keep config.json", &file, &error))
+    }
+
     /// Removes it, with all that is in it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.directory)
@@ -227,6 +236,14 @@ pub fn look(global: &Global, id: &str) -> Result<(Record, Status)> {
     let record = read(&directory)?;
     let status = status_in(&record, &directory);
     Ok((record, status))
+}
+
+/// Its config.json, as it was when it was created.
+pub fn config(global: &Global, id: &str, record: &Record) -> Result<Bundle> {
+    let file = Place::above(global).join(id).join(CONFIG);
+    let text =
+        fs::read(&file).map_err(|error| Error::io("read what is known of the container", &file, &error))?;
+    Bundle::read(record.bundle.clone(), record.rootfs.clone(), text)
 }
 
 /// All containers, by their names. One that is being removed, or was never finished, is left out.
@@ -287,7 +304,7 @@ pub fn born(pid: i32) -> Option<u64> {
 
 impl Record {
     /// What is known before there is a process.
-    pub fn new(id: &str, bundle: &crate::bundle::Bundle, cgroups: Cgroups, own_pids: bool) -> Record {
+    pub fn new(id: &str, bundle: &Bundle, cgroups: Cgroups, own_pids: bool) -> Record {
         Record {
             id: id.to_string(),
             version: bundle.spec.version().clone(),
