@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::CStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -14,12 +14,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{OpenptyResult, openpty};
 use nix::unistd::{Gid, Uid};
 
 use super::inside::{Answer, Stopped, TICKET};
 use super::{Attack, inside, victim};
+use cooperage::container::capability::Capability;
 use cooperage::container::mountinfo;
+use cooperage::container::sys;
 use cooperage::container::user::in_first_user_namespace;
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::rootfs;
@@ -63,6 +68,8 @@ pub struct Arena {
     absent: Option<String>,
     leaked: Option<OwnedFd>,
     key: bool,
+    handed_on: Option<Capability>,
+    terminal: Option<OpenptyResult>,
     victim: Option<Child>,
     another: Option<Child>,
     before: Before,
@@ -116,6 +123,8 @@ impl Arena {
             absent: None,
             leaked: None,
             key: false,
+            handed_on: None,
+            terminal: None,
             victim: None,
             another: None,
             before: Before::default(),
@@ -231,6 +240,27 @@ impl Arena {
     /// Whoever starts the chapter has the word as a key in its session keyring.
     pub fn give_key(&mut self) -> Result<()> {
         self.key = true;
+        Ok(())
+    }
+
+    /// Whoever starts the chapter hands this capability on: it is in the inheritable set and, as long as he is root, in
+    /// the ambient one.
+    pub fn hand_on(&mut self, capability: Capability) -> Result<()> {
+        self.handed_on = Some(capability);
+        Ok(())
+    }
+
+    /// The chapter is started from a terminal, which a shell outside reads from when the container has ended. The command has
+    /// that terminal as its stderr.
+    pub fn give_terminal(&mut self) -> Result<()> {
+        let failed = |call: &str, errno| Error::call(STEP, call, errno);
+        let terminal = openpty(None, None).map_err(|errno| failed("openpty()", errno))?;
+        for end in [&terminal.master, &terminal.slave] {
+            // Or the chapter would have both ends.
+            let close = FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC);
+            fcntl(end, close).map_err(|errno| failed("fcntl(F_SETFD)", errno))?;
+        }
+        self.terminal = Some(terminal);
         Ok(())
     }
 
@@ -389,7 +419,22 @@ impl Arena {
                 command.pre_exec(move || add_key(&word).map_err(Into::into));
             }
         }
-        let mut runtime = command.spawn().map_err(|error| Error::io(STEP, self.program(), &error))?;
+        if let Some(terminal) = &self.terminal {
+            let shared = terminal.slave.try_clone().map_err(|error| Error::io(STEP, "a terminal", &error))?;
+            command.stderr(shared);
+            // SAFETY: two system calls, with numbers.
+            unsafe {
+                command.pre_exec(|| {
+                    nix::unistd::setsid()?;
+                    Errno::result(libc::ioctl(libc::STDERR_FILENO, libc::TIOCSCTTY, 0))?;
+                    Ok(())
+                });
+            }
+        }
+        let handing_on = self.handed_on.map(HandingOn::begin).transpose()?;
+        let started = command.spawn().map_err(|error| Error::io(STEP, self.program(), &error));
+        drop(handing_on);
+        let mut runtime = started?;
         let (send, lines) = channel();
         if let Some(out) = runtime.stdout.take() {
             std::thread::spawn(move || {
@@ -402,6 +447,18 @@ impl Arena {
         let said = container.hear();
         self.container = Some(container);
         Ok(said)
+    }
+
+    /// Starts one more container, with these options and this script, and waits for its end. What it wrote to stdout, if it came to life.
+    pub fn try_script(&self, options: &[&str], script: &str) -> Result<Option<String>> {
+        let mut command = self.command();
+        command.args(options).args(["--", "sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let done = command
+            .stderr(Stdio::null())
+            .output()
+            .map_err(|error| Error::io(STEP, self.program(), &error))?;
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        Ok(done.status.success().then_some(text))
     }
 
     /// Lets the container end, so that the judge can see what is left. Ends it if it takes too long.
@@ -469,6 +526,27 @@ impl Arena {
         })
     }
 
+    /// Does a process hold this very file open for writing?
+    pub fn holds_itself_for_writing(&self, name: &str) -> bool {
+        let Ok(file) = fs::metadata(self.path(name)) else { return false };
+        descriptors().any(|link| {
+            let is_it = |found: fs::Metadata| (found.dev(), found.ino()) == (file.dev(), file.ino());
+            fs::metadata(&link).is_ok_and(is_it) && is_for_writing(&link)
+        })
+    }
+
+    /// The line that a shell outside would read from the terminal next.
+    pub fn typed(&self) -> String {
+        let Some(terminal) = &self.terminal else { return String::new() };
+        let mut readable = [PollFd::new(terminal.slave.as_fd(), PollFlags::POLLIN)];
+        let mut line = [0; 256];
+        match poll(&mut readable, PollTimeout::from(500_u16)) {
+            Ok(1..) => nix::unistd::read(&terminal.slave, &mut line)
+                .map_or(String::new(), |count| String::from_utf8_lossy(&line[..count]).into_owned()),
+            _ => String::new(),
+        }
+    }
+
     /// Does a process hold this device open, by a node with this name?
     pub fn holds_device(&self, name: &str, device: u64) -> bool {
         descriptors().any(|link| {
@@ -530,6 +608,29 @@ impl Container {
                 Said { answer: None, status, complaint }
             }
         }
+    }
+}
+
+/// While it lives, what this thread starts is handed a capability.
+struct HandingOn;
+
+impl HandingOn {
+    fn begin(capability: Capability) -> Result<HandingOn> {
+        const WHY: &str = "hand a capability on";
+        let own = sys::permitted().map_err(|errno| Error::call(STEP, "capget()", errno))?;
+        sys::capset(WHY, own, own, 1 << capability.0)?;
+        let handing_on = HandingOn;
+        sys::raise_ambient(WHY, capability)?;
+        Ok(handing_on)
+    }
+}
+
+impl Drop for HandingOn {
+    fn drop(&mut self) {
+        const WHY: &str = "hand nothing on any more";
+        let own = sys::permitted().unwrap_or(0);
+        // It is the lab's, and there for one attack.
+        let _ = sys::clear_ambient(WHY).and_then(|()| sys::capset(WHY, own, own, 0));
     }
 }
 
