@@ -71,6 +71,7 @@ attacks![
     core_dump,
     interrupts,
     set_user_id,
+    terminal_input,
     arp_spoof,
     volume_write,
     ptrace_init,
