@@ -3,7 +3,7 @@
 use crate::Attack;
 
 /// Those that reach for the whole machine: they are tried in one that is thrown away.
-pub const OF_THE_MACHINE: [&str; 4] = ["sysrq", "kernel-module", "reboot", "clock"];
+pub const OF_THE_MACHINE: [&str; 6] = ["sysrq", "kernel-module", "reboot", "clock", "kexec", "kcore"];
 
 macro_rules! attacks {
     ($($name:ident),* $(,)?) => {
@@ -59,6 +59,8 @@ attacks![
     kernel_module,
     reboot,
     clock,
+    kexec,
+    kcore,
     open_files,
     user_namespace,
     clone3,
