@@ -61,6 +61,7 @@ attacks![
     clock,
     kexec,
     kcore,
+    binfmt_misc,
     open_files,
     user_namespace,
     clone3,
