@@ -63,6 +63,7 @@ attacks![
     kcore,
     binfmt_misc,
     device_image,
+    inherited_caps,
     open_files,
     user_namespace,
     clone3,
