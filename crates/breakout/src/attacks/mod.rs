@@ -78,6 +78,8 @@ attacks![
     set_user_id,
     terminal_input,
     device_volume,
+    mask_link,
+    mask_race,
     arp_spoof,
     volume_write,
     ptrace_init,
