@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use breakout::cell::{Cell, Outcome};
+use breakout::peer::{PEERS, Peer};
 use breakout::{ATTACKS, Attack, CHAPTERS, End, OF_THE_MACHINE, table};
 use cooperage::workshop::doctor;
 use support::{Case, ROOT, ROOT_ITSELF, USER, is_snapshot};
@@ -24,6 +25,13 @@ fn main() -> std::process::ExitCode {
         Case::new("what_the_appendix_shows", ROOT, |_| what_the_appendix_shows()).needs(&[ROOT_ITSELF]),
         Case::new("each_attack_ends_where_it_says", ROOT, |_| each_ends_where_it_says())
             .needs(&[ROOT_ITSELF]),
+        // Its column of chapter 9 is version 1's too.
+        Case::new("other_runtimes", ROOT, |_| other_runtimes()).needs(&[
+            ROOT_ITSELF,
+            "cgroup-v1",
+            "program-runc",
+            "program-crun",
+        ]),
         Case::new("obeys_nobody_outside_a_lab", ROOT, |_| obeys_nobody_outside_a_lab()),
         Case::new("ends_in_time", ROOT, |_| ends_in_time()),
         Case::new("wrong_command_lines", ROOT, |_| wrong_command_lines()),
@@ -183,6 +191,33 @@ fn each_ends_where_it_says() {
     }
 }
 
+/// What runc's and crun's own `spec` lets through. The appendix shows these of certain versions; others are tried, and may lose
+/// other rows.
+fn other_runtimes() {
+    let before = Machine::settled();
+    let cells = cells(&["peers"]);
+    assert_eq!(Machine::now(), before, "the machine is not as it was");
+    assert_eq!(cells.len(), (ATTACKS.len() - OF_THE_MACHINE.len()) * (1 + PEERS.len()));
+    for Cell { attack, peer, outcome, text, .. } in &cells {
+        assert_ne!(*outcome, Outcome::Error, "{attack} against {peer:?}: {text}");
+        assert!(
+            peer.is_some() || *outcome != Outcome::Escaped,
+            "{attack} against the newest chapter: {text}"
+        );
+    }
+    let peers = PEERS.map(|name| Peer::find(name).expect("the doctor found it"));
+    let table = table::peers(&cells, &peers);
+    let (head, _) = table.split_once('\n').expect("a table");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/snapshots/breakouts/peers.snap");
+    if fs::read_to_string(&path).is_ok_and(|shown| !shown.contains(head))
+        && std::env::var_os("INSTA_UPDATE").is_none()
+    {
+        println!("not compared, for the book shows other versions:\n{table}");
+        return;
+    }
+    is_snapshot("breakouts/peers", &[], table);
+}
+
 fn obeys_nobody_outside_a_lab() {
     for attack in ATTACKS {
         let output = breakout(&["@attack", attack.name, "ticket="]);
@@ -204,9 +239,13 @@ fn ends_in_time() {
 
 fn wrong_command_lines() {
     let beyond = (CHAPTERS + 1).to_string();
-    for arguments in
-        [&["no-such-attack"][..], &["matrix", "--chapter", &beyond], &[], &["matrix", "--format", "xml"]]
-    {
+    for arguments in [
+        &["no-such-attack"][..],
+        &["matrix", "--chapter", &beyond],
+        &[],
+        &["matrix", "--format", "xml"],
+        &["peers", "--runtime", "youki"],
+    ] {
         let output = breakout(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{arguments:?}");

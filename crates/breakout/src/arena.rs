@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use nix::pty::{OpenptyResult, openpty};
 use nix::unistd::{Gid, Uid};
 
 use super::inside::{Answer, Stopped, TICKET};
+use super::job::Job;
+use super::peer::{self, Peer};
 use super::{Attack, inside, victim};
 use cooperage::container::capability::Capability;
 use cooperage::container::mountinfo;
@@ -61,6 +64,7 @@ pub struct Arena {
     pub chapter: u8,
     /// Is the container an ordinary user's?
     pub user: bool,
+    peer: Option<Peer>,
     /// The word that nobody inside can know.
     pub word: String,
     options: Vec<String>,
@@ -110,13 +114,15 @@ pub fn nothing(_: &mut Arena) -> Result<()> {
 impl Arena {
     /// Makes it: a copy of the root filesystem with the attacker in it, a copy of the chapter, a directory
     /// outside with a secret, and the victim. To be called in a lab only.
-    pub fn new(chapter: u8, user: bool, programs: &Path, rootfs: &Path) -> Result<Arena> {
+    pub fn new(job: &Job) -> Result<Arena> {
+        let Job { chapter, user, programs, rootfs, .. } = job;
         if !cooperage::workshop::lab::inside() {
             return Err(Error::new(STEP, "this is not a lab").remedy("breakout makes one by itself"));
         }
         let mut arena = Arena {
-            chapter,
-            user,
+            chapter: *chapter,
+            user: *user,
+            peer: job.peer.clone(),
             word: random()?,
             options: Vec::new(),
             told: BTreeMap::new(),
@@ -141,7 +147,9 @@ impl Arena {
         rootfs::copy(rootfs, &arena.path("rootfs"))?;
         let attacker = programs.join("breakout");
         rootfs::add_program(&arena.path("rootfs"), &attacker, Path::new("/usr/bin/breakout"))?;
-        let (from, to) = (programs.join(arena.program()), arena.path("bin").join(arena.program()));
+        let from =
+            job.peer.as_ref().map_or_else(|| programs.join(arena.program()), |peer| peer.program.clone());
+        let to = arena.path("bin").join(arena.program());
         fs::copy(&from, &to).map_err(|error| Error::io(STEP, &from, &error))?;
         let ticket = random()?;
         let inside = arena.path("rootfs").join(TICKET.trim_start_matches('/'));
@@ -157,8 +165,9 @@ impl Arena {
         Ok(arena)
     }
 
-    fn program(&self) -> String {
-        format!("chapter{:02}", self.chapter)
+    /// The name of the program that makes the container.
+    pub fn program(&self) -> String {
+        self.peer.as_ref().map_or_else(|| format!("chapter{:02}", self.chapter), |peer| peer.name.clone())
     }
 
     /// A path in the arena.
@@ -192,11 +201,16 @@ impl Arena {
     /// Gives the container a limit, where the chapter has it and this machine can set it for whoever starts
     /// the container. False if not.
     pub fn limit(&mut self, option: &str, value: &str) -> Result<bool> {
+        if self.peer.is_some() {
+            self.nothing_to_attack("it sets no limit unless it is told to");
+            return Ok(false);
+        }
         if self.chapter < 6 {
             return Ok(false);
         }
-        let mut trial = self.command();
-        trial.args([option, value, "--", "true"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let more = [option.to_string(), value.to_string()];
+        let mut trial = self.command(&[&self.options[..], &more].concat(), &["true".to_string()])?;
+        trial.stdin(Stdio::null()).stderr(Stdio::null());
         let status = trial.status().map_err(|error| Error::io(STEP, self.program(), &error))?;
         if status.success() {
             self.option(option, value);
@@ -207,7 +221,7 @@ impl Arena {
     /// As [`Arena::limit`]; but from chapter 6 on, where it can't be set there is nothing that could be got
     /// round.
     pub fn limit_or_nothing(&mut self, option: &str, value: &str) -> Result<()> {
-        if !self.limit(option, value)? && self.chapter >= 6 {
+        if !self.limit(option, value)? && self.chapter >= 6 && self.peer.is_none() {
             self.nothing_to_attack(
                 "whoever starts it may write no cgroup, and the runtime refuses to run without the limit",
             );
@@ -306,8 +320,8 @@ impl Arena {
     /// Starts another container in the same way, which lives as long as this one. Its shell has run `script` when this
     /// returns.
     pub fn start_another(&mut self, script: &str) -> Result<()> {
-        let mut command = self.command();
-        command.args(["--", "sh", "-c", &format!("{script}; echo ready; read line")]);
+        let script = format!("{script}; echo ready; read line");
+        let mut command = self.command(&self.options, &["sh".to_string(), "-c".to_string(), script])?;
         let mut another = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -367,10 +381,20 @@ impl Arena {
         command
     }
 
-    fn command(&self) -> Command {
-        let mut command = self.as_starter(&self.path("bin").join(self.program()));
-        command.arg("--rootfs").arg(self.path("rootfs")).args(&self.options);
-        command
+    /// What starts a container with these options and this command.
+    fn command(&self, options: &[String], inside: &[String]) -> Result<Command> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let program = self.path("bin").join(self.program());
+        let mut command = self.as_starter(&program);
+        if self.peer.is_some() {
+            let name = format!("peer-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+            let bundle = self.path(&name);
+            peer::bundle(&program, &bundle, &self.path("rootfs"), options, inside)?;
+            command.args(peer::arguments(&self.program())).arg("--bundle").arg(bundle).arg(name);
+        } else {
+            command.arg("--rootfs").arg(self.path("rootfs")).args(options).arg("--").args(inside);
+        }
+        Ok(command)
     }
 
     fn start_victim(&mut self) -> Result<()> {
@@ -400,9 +424,9 @@ impl Arena {
     /// ended.
     pub fn attack(&mut self, attack: &Attack) -> Result<Said> {
         self.before = Before { processes: processes().len(), open_files: open_files() };
-        let mut command = self.command();
-        command.args(["--", "breakout", inside::MODE, attack.name]);
-        command.args(self.told.iter().map(|(name, value)| format!("{name}={value}")));
+        let mut inside = ["breakout", inside::MODE, attack.name].map(String::from).to_vec();
+        inside.extend(self.told.iter().map(|(name, value)| format!("{name}={value}")));
+        let mut command = self.command(&self.options, &inside)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(leaked) = self.leaked.as_ref().map(AsRawFd::as_raw_fd) {
             // SAFETY: dup2(2) takes numbers, and the copy it makes is not closed by execve(2).
@@ -561,13 +585,16 @@ impl Arena {
         let mut pids = vec![container.runtime.id() as i32];
         let mut next = 0;
         while let Some(pid) = pids.get(next).copied() {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            // Each thread has children of its own.
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            }
             next += 1;
         }
         let namespace = |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let found: HashSet<PathBuf> = pids.iter().filter_map(namespace).collect();
-        let made = if self.chapter >= 8 { 2 } else { 1 };
+        let made = if self.chapter >= 8 && self.peer.is_none() { 2 } else { 1 };
         found.len() > made
     }
 }
