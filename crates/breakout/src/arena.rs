@@ -239,6 +239,11 @@ impl Arena {
         self.absent = Some(why.to_string());
     }
 
+    /// Is it a runtime that is told to make no cgroup?
+    pub fn has_no_cgroup(&self) -> bool {
+        self.peer.is_some() && peer::arguments(&self.program()).contains(&peer::WITHOUT_CGROUPS)
+    }
+
     /// Why there is nothing to attack, if there is nothing.
     pub fn absent(&self) -> Option<&str> {
         self.absent.as_deref()
@@ -475,8 +480,9 @@ impl Arena {
 
     /// Starts one more container, with these options and this script, and waits for its end. What it wrote to stdout, if it came to life.
     pub fn try_script(&self, options: &[&str], script: &str) -> Result<Option<String>> {
-        let mut command = self.command();
-        command.args(options).args(["--", "sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
+        let mut command = self.command(&options, &["sh", "-c", script].map(String::from))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let done = command
             .stderr(Stdio::null())
             .output()

@@ -84,8 +84,11 @@ fn volume(option: &str, value: &str) -> Option<Value> {
 /// What comes before the bundle. crun would want to raise a limit for its filter of devices, which not every machine's root
 /// may; so it makes no cgroup.
 pub fn arguments(name: &str) -> &'static [&'static str] {
-    if name == "crun" { &["--cgroup-manager=disabled", "run"] } else { &["run"] }
+    if name == "crun" { &[WITHOUT_CGROUPS, "run"] } else { &["run"] }
 }
+
+/// crun's word for that.
+pub const WITHOUT_CGROUPS: &str = "--cgroup-manager=disabled";
 
 #[cfg(test)]
 mod tests {

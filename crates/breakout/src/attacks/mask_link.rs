@@ -4,8 +4,7 @@
 //! to, and /dev comes from the image. There /dev/null is a symbolic link to a file in /proc: what should have covered
 //! a file shows another, and one that can be written to. In runc it was /proc/sys/kernel/core_pattern.
 //!
-//! Here the link leads to /proc/interrupts, which is among those that are to be hidden. Followed, it covers itself, and
-//! the others show it as well. It lies in the image, and in a volume that another container is given as its /dev.
+//! Here the link leads to /proc/interrupts. Followed, what should be hidden shows that file. It lies in the image, and in a volume that another container is given as its /dev.
 //!
 //! It never worked: chapter 9, the first that covers anything, makes a /dev of its own over the image's, does not follow a
 //! link there, and sees that what covers is the device. With that volume the container does not start.
@@ -35,8 +34,8 @@ pub const COVERS: u8 = 9;
 /// Where the link leads.
 pub const SHOWN: &str = "/proc/interrupts";
 
-/// What the covers show, in a script.
-pub const SHOW: &str = "cat /proc/interrupts /proc/keys /proc/timer_list 2>&-; true";
+/// What the covers show, in a script. (Not every runtime covers the file that the link leads to.)
+pub const SHOW: &str = "cat /proc/keys /proc/timer_list 2>&-; true";
 
 fn prepare(arena: &mut Arena) -> Result<()> {
     if arena.chapter < COVERS {
@@ -57,7 +56,7 @@ fn prepare(arena: &mut Arena) -> Result<()> {
 }
 
 fn attack(_: &Inside) -> std::result::Result<String, Stopped> {
-    let covered = ["interrupts", "keys", "timer_list", "kcore"];
+    let covered = ["keys", "timer_list", "kcore"];
     let shows = |name: &&&str| std::fs::read(format!("/proc/{name}")).is_ok_and(|bytes| !bytes.is_empty());
     match covered.iter().find(shows) {
         Some(name) => Ok(name.to_string()),
