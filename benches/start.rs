@@ -7,11 +7,16 @@
 //! asserted.
 //!
 //!     cargo bench                         # everything but the builds, some minutes; as root
-//!     cargo bench -- start --rounds 100   # one part: start, many, scale, layers, memory, builds
+//!     cargo bench -- start --rounds 100   # one part: start, many, scale, layers, memory, filter, builds
+//!     cargo bench -- filter --profile default.json   # with Docker's seccomp profile from there
 //!     cargo bench -- --write              # also into the book: book/costs/, and the plot
 
 #[path = "start/contenders.rs"]
 mod contenders;
+#[path = "start/filter.rs"]
+mod filter;
+#[path = "../tests/chapters/libseccomp.rs"]
+mod libseccomp;
 #[path = "start/memory.rs"]
 mod memory;
 #[path = "start/plot.rs"]
@@ -36,6 +41,8 @@ struct Options {
     parts: Vec<String>,
     rounds: usize,
     write: bool,
+    /// Docker's seccomp profile, if it is said where that is.
+    profile: Option<String>,
 }
 
 impl Options {
@@ -70,6 +77,9 @@ fn main() -> Outcome {
     if options.wants("memory") {
         tables.push(memory::memory_and_size()?);
     }
+    if options.wants("filter") {
+        tables.push(filter::cost(&options)?);
+    }
     if options.wants("builds") {
         tables.push(memory::builds()?);
     }
@@ -82,21 +92,24 @@ fn main() -> Outcome {
 }
 
 fn options() -> Outcome<Options> {
-    let mut options = Options { parts: Vec::new(), rounds: 60, write: false };
+    let mut options = Options { parts: Vec::new(), rounds: 60, write: false, profile: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => {} // cargo says so
             "--write" => options.write = true,
             "--rounds" => options.rounds = arguments.next().ok_or("--rounds N")?.parse()?,
-            "start" | "many" | "scale" | "layers" | "memory" | "builds" => options.parts.push(argument),
+            "--profile" => options.profile = Some(arguments.next().ok_or("--profile FILE")?),
+            "start" | "many" | "scale" | "layers" | "memory" | "filter" | "builds" => {
+                options.parts.push(argument)
+            }
             other => return Err(format!("{other:?}: see the top of benches/start.rs").into()),
         }
     }
     Ok(options)
 }
 
-/// The time of each contender in each round, in milliseconds.
+/// The time of each contender in each round.
 struct Rounds(Vec<Vec<f64>>);
 
 impl Rounds {

@@ -24,6 +24,8 @@ mod isolation;
 mod leftovers;
 #[path = "chapters/library.rs"]
 mod library;
+#[path = "chapters/libseccomp.rs"]
+mod libseccomp;
 #[path = "chapters/mounts.rs"]
 mod mounts;
 #[path = "chapters/names.rs"]

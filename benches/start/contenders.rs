@@ -280,7 +280,7 @@ fn bundle(rootfs: &Path, command: &[&str]) -> Outcome<tempfile::TempDir> {
 
 /// A bundle's config.json with the same isolation: what `runc spec` writes, without what chapter 7 does not
 /// set up, and with its limits.
-fn oci(rootfs: &Path, command: &[&str]) -> serde_json::Value {
+pub fn oci(rootfs: &Path, command: &[&str]) -> serde_json::Value {
     let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let capabilities = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];

@@ -41,7 +41,9 @@ impl Table {
                 // Words to the left, figures to the right.
                 .map(|(index, (cell, width))| match index {
                     0 => format!("{cell:<width$}"),
-                    _ if cell.starts_with(|c: char| c.is_ascii_digit()) => format!("{cell:>width$}"),
+                    _ if cell.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => {
+                        format!("{cell:>width$}")
+                    }
                     _ => format!("{cell:<width$}"),
                 })
                 .collect();

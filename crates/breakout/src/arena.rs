@@ -5,21 +5,29 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::CStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{OpenptyResult, openpty};
 use nix::unistd::{Gid, Uid};
 
 use super::inside::{Answer, Stopped, TICKET};
+use super::job::Job;
+use super::peer::{self, Peer};
 use super::{Attack, inside, victim};
+use cooperage::container::capability::Capability;
 use cooperage::container::mountinfo;
+use cooperage::container::sys;
 use cooperage::container::user::in_first_user_namespace;
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::rootfs;
@@ -56,6 +64,7 @@ pub struct Arena {
     pub chapter: u8,
     /// Is the container an ordinary user's?
     pub user: bool,
+    peer: Option<Peer>,
     /// The word that nobody inside can know.
     pub word: String,
     options: Vec<String>,
@@ -63,6 +72,8 @@ pub struct Arena {
     absent: Option<String>,
     leaked: Option<OwnedFd>,
     key: bool,
+    handed_on: Option<Capability>,
+    terminal: Option<OpenptyResult>,
     victim: Option<Child>,
     another: Option<Child>,
     before: Before,
@@ -103,19 +114,23 @@ pub fn nothing(_: &mut Arena) -> Result<()> {
 impl Arena {
     /// Makes it: a copy of the root filesystem with the attacker in it, a copy of the chapter, a directory
     /// outside with a secret, and the victim. To be called in a lab only.
-    pub fn new(chapter: u8, user: bool, programs: &Path, rootfs: &Path) -> Result<Arena> {
+    pub fn new(job: &Job) -> Result<Arena> {
+        let Job { chapter, user, programs, rootfs, .. } = job;
         if !cooperage::workshop::lab::inside() {
             return Err(Error::new(STEP, "this is not a lab").remedy("breakout makes one by itself"));
         }
         let mut arena = Arena {
-            chapter,
-            user,
+            chapter: *chapter,
+            user: *user,
+            peer: job.peer.clone(),
             word: random()?,
             options: Vec::new(),
             told: BTreeMap::new(),
             absent: None,
             leaked: None,
             key: false,
+            handed_on: None,
+            terminal: None,
             victim: None,
             another: None,
             before: Before::default(),
@@ -132,7 +147,9 @@ impl Arena {
         rootfs::copy(rootfs, &arena.path("rootfs"))?;
         let attacker = programs.join("breakout");
         rootfs::add_program(&arena.path("rootfs"), &attacker, Path::new("/usr/bin/breakout"))?;
-        let (from, to) = (programs.join(arena.program()), arena.path("bin").join(arena.program()));
+        let from =
+            job.peer.as_ref().map_or_else(|| programs.join(arena.program()), |peer| peer.program.clone());
+        let to = arena.path("bin").join(arena.program());
         fs::copy(&from, &to).map_err(|error| Error::io(STEP, &from, &error))?;
         let ticket = random()?;
         let inside = arena.path("rootfs").join(TICKET.trim_start_matches('/'));
@@ -148,8 +165,9 @@ impl Arena {
         Ok(arena)
     }
 
-    fn program(&self) -> String {
-        format!("chapter{:02}", self.chapter)
+    /// The name of the program that makes the container.
+    pub fn program(&self) -> String {
+        self.peer.as_ref().map_or_else(|| format!("chapter{:02}", self.chapter), |peer| peer.name.clone())
     }
 
     /// A path in the arena.
@@ -183,11 +201,16 @@ impl Arena {
     /// Gives the container a limit, where the chapter has it and this machine can set it for whoever starts
     /// the container. False if not.
     pub fn limit(&mut self, option: &str, value: &str) -> Result<bool> {
+        if self.peer.is_some() {
+            self.nothing_to_attack("it sets no limit unless it is told to");
+            return Ok(false);
+        }
         if self.chapter < 6 {
             return Ok(false);
         }
-        let mut trial = self.command();
-        trial.args([option, value, "--", "true"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let more = [option.to_string(), value.to_string()];
+        let mut trial = self.command(&[&self.options[..], &more].concat(), &["true".to_string()])?;
+        trial.stdin(Stdio::null()).stderr(Stdio::null());
         let status = trial.status().map_err(|error| Error::io(STEP, self.program(), &error))?;
         if status.success() {
             self.option(option, value);
@@ -198,7 +221,7 @@ impl Arena {
     /// As [`Arena::limit`]; but from chapter 6 on, where it can't be set there is nothing that could be got
     /// round.
     pub fn limit_or_nothing(&mut self, option: &str, value: &str) -> Result<()> {
-        if !self.limit(option, value)? && self.chapter >= 6 {
+        if !self.limit(option, value)? && self.chapter >= 6 && self.peer.is_none() {
             self.nothing_to_attack(
                 "whoever starts it may write no cgroup, and the runtime refuses to run without the limit",
             );
@@ -216,6 +239,11 @@ impl Arena {
         self.absent = Some(why.to_string());
     }
 
+    /// Is it a runtime that is told to make no cgroup?
+    pub fn has_no_cgroup(&self) -> bool {
+        self.peer.is_some() && peer::arguments(&self.program()).contains(&peer::WITHOUT_CGROUPS)
+    }
+
     /// Why there is nothing to attack, if there is nothing.
     pub fn absent(&self) -> Option<&str> {
         self.absent.as_deref()
@@ -231,6 +259,27 @@ impl Arena {
     /// Whoever starts the chapter has the word as a key in its session keyring.
     pub fn give_key(&mut self) -> Result<()> {
         self.key = true;
+        Ok(())
+    }
+
+    /// Whoever starts the chapter hands this capability on: it is in the inheritable set and, as long as he is root, in
+    /// the ambient one.
+    pub fn hand_on(&mut self, capability: Capability) -> Result<()> {
+        self.handed_on = Some(capability);
+        Ok(())
+    }
+
+    /// The chapter is started from a terminal, which a shell outside reads from when the container has ended. The command has
+    /// that terminal as its stderr.
+    pub fn give_terminal(&mut self) -> Result<()> {
+        let failed = |call: &str, errno| Error::call(STEP, call, errno);
+        let terminal = openpty(None, None).map_err(|errno| failed("openpty()", errno))?;
+        for end in [&terminal.master, &terminal.slave] {
+            // Or the chapter would have both ends.
+            let close = FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC);
+            fcntl(end, close).map_err(|errno| failed("fcntl(F_SETFD)", errno))?;
+        }
+        self.terminal = Some(terminal);
         Ok(())
     }
 
@@ -276,8 +325,8 @@ impl Arena {
     /// Starts another container in the same way, which lives as long as this one. Its shell has run `script` when this
     /// returns.
     pub fn start_another(&mut self, script: &str) -> Result<()> {
-        let mut command = self.command();
-        command.args(["--", "sh", "-c", &format!("{script}; echo ready; read line")]);
+        let script = format!("{script}; echo ready; read line");
+        let mut command = self.command(&self.options, &["sh".to_string(), "-c".to_string(), script])?;
         let mut another = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -337,10 +386,20 @@ impl Arena {
         command
     }
 
-    fn command(&self) -> Command {
-        let mut command = self.as_starter(&self.path("bin").join(self.program()));
-        command.arg("--rootfs").arg(self.path("rootfs")).args(&self.options);
-        command
+    /// What starts a container with these options and this command.
+    fn command(&self, options: &[String], inside: &[String]) -> Result<Command> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let program = self.path("bin").join(self.program());
+        let mut command = self.as_starter(&program);
+        if self.peer.is_some() {
+            let name = format!("peer-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+            let bundle = self.path(&name);
+            peer::bundle(&program, &bundle, &self.path("rootfs"), options, inside)?;
+            command.args(peer::arguments(&self.program())).arg("--bundle").arg(bundle).arg(name);
+        } else {
+            command.arg("--rootfs").arg(self.path("rootfs")).args(options).arg("--").args(inside);
+        }
+        Ok(command)
     }
 
     fn start_victim(&mut self) -> Result<()> {
@@ -370,9 +429,9 @@ impl Arena {
     /// ended.
     pub fn attack(&mut self, attack: &Attack) -> Result<Said> {
         self.before = Before { processes: processes().len(), open_files: open_files() };
-        let mut command = self.command();
-        command.args(["--", "breakout", inside::MODE, attack.name]);
-        command.args(self.told.iter().map(|(name, value)| format!("{name}={value}")));
+        let mut inside = ["breakout", inside::MODE, attack.name].map(String::from).to_vec();
+        inside.extend(self.told.iter().map(|(name, value)| format!("{name}={value}")));
+        let mut command = self.command(&self.options, &inside)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(leaked) = self.leaked.as_ref().map(AsRawFd::as_raw_fd) {
             // SAFETY: dup2(2) takes numbers, and the copy it makes is not closed by execve(2).
@@ -389,7 +448,22 @@ impl Arena {
                 command.pre_exec(move || add_key(&word).map_err(Into::into));
             }
         }
-        let mut runtime = command.spawn().map_err(|error| Error::io(STEP, self.program(), &error))?;
+        if let Some(terminal) = &self.terminal {
+            let shared = terminal.slave.try_clone().map_err(|error| Error::io(STEP, "a terminal", &error))?;
+            command.stderr(shared);
+            // SAFETY: two system calls, with numbers.
+            unsafe {
+                command.pre_exec(|| {
+                    nix::unistd::setsid()?;
+                    Errno::result(libc::ioctl(libc::STDERR_FILENO, libc::TIOCSCTTY, 0))?;
+                    Ok(())
+                });
+            }
+        }
+        let handing_on = self.handed_on.map(HandingOn::begin).transpose()?;
+        let started = command.spawn().map_err(|error| Error::io(STEP, self.program(), &error));
+        drop(handing_on);
+        let mut runtime = started?;
         let (send, lines) = channel();
         if let Some(out) = runtime.stdout.take() {
             std::thread::spawn(move || {
@@ -402,6 +476,19 @@ impl Arena {
         let said = container.hear();
         self.container = Some(container);
         Ok(said)
+    }
+
+    /// Starts one more container, with these options and this script, and waits for its end. What it wrote to stdout, if it came to life.
+    pub fn try_script(&self, options: &[&str], script: &str) -> Result<Option<String>> {
+        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
+        let mut command = self.command(&options, &["sh", "-c", script].map(String::from))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let done = command
+            .stderr(Stdio::null())
+            .output()
+            .map_err(|error| Error::io(STEP, self.program(), &error))?;
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        Ok(done.status.success().then_some(text))
     }
 
     /// Lets the container end, so that the judge can see what is left. Ends it if it takes too long.
@@ -469,6 +556,27 @@ impl Arena {
         })
     }
 
+    /// Does a process hold this very file open for writing?
+    pub fn holds_itself_for_writing(&self, name: &str) -> bool {
+        let Ok(file) = fs::metadata(self.path(name)) else { return false };
+        descriptors().any(|link| {
+            let is_it = |found: fs::Metadata| (found.dev(), found.ino()) == (file.dev(), file.ino());
+            fs::metadata(&link).is_ok_and(is_it) && is_for_writing(&link)
+        })
+    }
+
+    /// The line that a shell outside would read from the terminal next.
+    pub fn typed(&self) -> String {
+        let Some(terminal) = &self.terminal else { return String::new() };
+        let mut readable = [PollFd::new(terminal.slave.as_fd(), PollFlags::POLLIN)];
+        let mut line = [0; 256];
+        match poll(&mut readable, PollTimeout::from(500_u16)) {
+            Ok(1..) => nix::unistd::read(&terminal.slave, &mut line)
+                .map_or(String::new(), |count| String::from_utf8_lossy(&line[..count]).into_owned()),
+            _ => String::new(),
+        }
+    }
+
     /// Does a process hold this device open, by a node with this name?
     pub fn holds_device(&self, name: &str, device: u64) -> bool {
         descriptors().any(|link| {
@@ -483,13 +591,16 @@ impl Arena {
         let mut pids = vec![container.runtime.id() as i32];
         let mut next = 0;
         while let Some(pid) = pids.get(next).copied() {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            // Each thread has children of its own.
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            }
             next += 1;
         }
         let namespace = |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let found: HashSet<PathBuf> = pids.iter().filter_map(namespace).collect();
-        let made = if self.chapter >= 8 { 2 } else { 1 };
+        let made = if self.chapter >= 8 && self.peer.is_none() { 2 } else { 1 };
         found.len() > made
     }
 }
@@ -530,6 +641,29 @@ impl Container {
                 Said { answer: None, status, complaint }
             }
         }
+    }
+}
+
+/// While it lives, what this thread starts is handed a capability.
+struct HandingOn;
+
+impl HandingOn {
+    fn begin(capability: Capability) -> Result<HandingOn> {
+        const WHY: &str = "hand a capability on";
+        let own = sys::permitted().map_err(|errno| Error::call(STEP, "capget()", errno))?;
+        sys::capset(WHY, own, own, 1 << capability.0)?;
+        let handing_on = HandingOn;
+        sys::raise_ambient(WHY, capability)?;
+        Ok(handing_on)
+    }
+}
+
+impl Drop for HandingOn {
+    fn drop(&mut self) {
+        const WHY: &str = "hand nothing on any more";
+        let own = sys::permitted().unwrap_or(0);
+        // It is the lab's, and there for one attack.
+        let _ = sys::clear_ambient(WHY).and_then(|()| sys::capset(WHY, own, own, 0));
     }
 }
 

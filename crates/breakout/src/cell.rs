@@ -4,7 +4,7 @@
 //! of it is one line on its standard output.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,27 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Attack;
 use super::arena::{Arena, Said};
+use super::job::Job;
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::lab::Layout;
 use cooperage::workshop::lab::harness::{self, Ending, Harness};
 
 /// How long all of it may take. The attack itself has less: [`super::arena::BOUND`].
 const BOUND: Duration = Duration::from_secs(90);
-
-/// What is to be done.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Job {
-    /// The attack's name.
-    pub attack: String,
-    /// The chapter.
-    pub chapter: u8,
-    /// As an ordinary user?
-    pub user: bool,
-    /// Where the chapters and this program are.
-    pub programs: PathBuf,
-    /// The root filesystem, of which the container is given a copy.
-    pub rootfs: PathBuf,
-}
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +30,9 @@ pub struct Cell {
     pub chapter: u8,
     /// As an ordinary user?
     pub user: bool,
+    /// The name of another runtime that was in the chapter's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// What it did, or what stopped it.
@@ -96,12 +85,13 @@ fn be_arena(job: &str) -> ExitCode {
 fn attempt(job: &Job) -> Result<Cell> {
     let attack = super::find(&job.attack)
         .ok_or_else(|| Error::new("attack", format!("there is no attack {}", job.attack)).status(2))?;
-    let mut arena = Arena::new(job.chapter, job.user, &job.programs, &job.rootfs)?;
+    let mut arena = Arena::new(job)?;
     (attack.prepare)(&mut arena)?;
     let cell = |outcome, text: String, errno| Cell {
         attack: job.attack.clone(),
         chapter: job.chapter,
         user: job.user,
+        peer: job.peer.as_ref().map(|peer| peer.name.clone()),
         outcome,
         text,
         errno,
@@ -138,6 +128,13 @@ fn contained(attack: &Attack, said: &Said) -> (Outcome, String, Option<String>) 
         Said { status: Some(125), complaint, .. } if complaint.contains("is not a directory") => {
             (Outcome::Contained, "the runtime refused this rootfs".to_string(), None)
         }
+        // In the words of runc, and of crun.
+        Said { status: Some(1), complaint, .. }
+            if complaint.contains("must be mounted on ordinary directory")
+                || complaint.contains("the target `/proc` is invalid") =>
+        {
+            (Outcome::Contained, "the runtime refused this rootfs".to_string(), None)
+        }
         Said { status, complaint, .. } => {
             let status = status.map_or("no status".to_string(), |status| format!("status {status}"));
             (Outcome::Error, format!("it said nothing ({status}): {}", complaint.trim()), None)
@@ -150,6 +147,7 @@ fn failed(job: &Job, why: &str) -> Cell {
         attack: job.attack.clone(),
         chapter: job.chapter,
         user: job.user,
+        peer: job.peer.as_ref().map(|peer| peer.name.clone()),
         outcome: Outcome::Error,
         text: why.to_string(),
         errno: None,
@@ -163,7 +161,9 @@ pub fn run(job: &Job, directory: &Path) -> Cell {
 }
 
 fn start(job: &Job, directory: &Path) -> std::io::Result<Cell> {
-    let harness = Harness { directory, cgroups: Layout::Host, environment: None, bound: BOUND };
+    // Both want to say which devices there are, and with version 1 a lab lets nobody say so. Nor does crun take a mixture.
+    let cgroups = if job.peer.is_some() { Layout::V2 } else { Layout::Host };
+    let harness = Harness { directory, cgroups, environment: None, bound: BOUND };
     let text = serde_json::to_string(job)?;
     let whole_machine = super::OF_THE_MACHINE.contains(&job.attack.as_str());
     let done = if whole_machine { harness.run_for_whole_machine(&text)? } else { harness.run(&text)? };

@@ -12,6 +12,8 @@ pub mod arena;
 mod attacks;
 pub mod cell;
 pub mod inside;
+pub mod job;
+pub mod peer;
 pub mod run;
 pub mod table;
 pub mod victim;

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use breakout::cell::{self, Cell, Outcome};
+use breakout::peer::{PEERS, Peer};
 use breakout::run::Range;
 use breakout::{ATTACKS, Attack, CHAPTERS, find, inside, table, victim};
 use clap::{Parser, ValueEnum};
@@ -18,9 +19,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Parser, Debug)]
 #[command(name = "breakout")]
 struct Args {
-    /// `list` for all attacks, `matrix` for all against every chapter, or the name of one
-    #[arg(value_name = "list|matrix|ATTACK")]
+    /// `list` for all attacks, `matrix` for all against every chapter, `peers` for all against other runtimes and the newest
+    /// chapter, or the name of one
+    #[arg(value_name = "list|matrix|peers|ATTACK")]
     what: String,
+
+    /// With `peers`: only this runtime, as its own `spec` sets it up (default: those that are there)
+    #[arg(long, value_name = "RUNTIME", value_parser = PEERS)]
+    runtime: Option<String>,
 
     /// Only against this chapter (default: all)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=CHAPTERS as i64))]
@@ -66,6 +72,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             print(&table::list());
             return Ok(ExitCode::SUCCESS);
         }
+        "peers" => return peers(args),
         "matrix" => ATTACKS.iter().collect(),
         name => vec![find(name).ok_or_else(|| {
             let remedy = "cargo run --bin breakout -- list    shows them all";
@@ -81,6 +88,35 @@ fn run(args: &Args) -> Result<ExitCode> {
     print(&shown(args.format, &attacks, &cells)?);
     let failed = cells.iter().any(|cell| cell.outcome == Outcome::Error);
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// Every attack on other runtimes' containers. They are root's.
+fn peers(args: &Args) -> Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::new("attack other runtimes", "they are tried as root").remedy("use sudo"));
+    }
+    let peers: Vec<Peer> = match &args.runtime {
+        Some(name) => vec![Peer::find(name)?],
+        None => PEERS.iter().filter_map(|name| Peer::find(name).ok()).collect(),
+    };
+    let attacks: Vec<&Attack> = ATTACKS.iter().collect();
+    let range = Range::new()?;
+    let bar = progress(attacks.len() * (peers.len() + 1));
+    let cells = range.peers(&attacks, &peers, |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    match args.format {
+        Format::Json => print(&shown(Format::Json, &attacks, &cells)?),
+        Format::Text | Format::Markdown => print(&table::peers(&cells, &peers)),
+    }
+    let failed: Vec<&Cell> = cells.iter().filter(|cell| cell.outcome == Outcome::Error).collect();
+    for cell in &failed {
+        let whom = cell.peer.as_deref().unwrap_or("the chapter");
+        eprintln!("{} against {whom}: {}", cell.attack, cell.text);
+    }
+    Ok(ExitCode::from(u8::from(!failed.is_empty())))
 }
 
 fn shown(format: Format, attacks: &[&Attack], cells: &[Cell]) -> Result<String> {

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::cell::{self, Cell, Job};
-use super::{Attack, CHAPTERS};
+use super::cell::{self, Cell};
+use super::job::Job;
+use super::peer::Peer;
+use super::{Attack, CHAPTERS, OF_THE_MACHINE};
 use cooperage::told::errors::{Error, Result};
 use cooperage::workshop::chapters;
 use cooperage::workshop::rootfs::{self, Rootfs};
@@ -69,16 +71,15 @@ impl Range {
         Ok(())
     }
 
-    /// One attack on one chapter.
-    pub fn cell(&self, attack: &Attack, chapter: u8, user: bool) -> Cell {
-        let job = Job {
+    fn job(&self, attack: &Attack, chapter: u8, user: bool, peer: Option<&Peer>) -> Job {
+        Job {
             attack: attack.name.to_string(),
             chapter,
             user,
+            peer: peer.cloned(),
             programs: self.programs.clone(),
             rootfs: self.rootfs.clone(),
-        };
-        cell::run(&job, &self.directory)
+        }
     }
 
     /// Every attack on every one of the chapters, two at a time; in the order of attacks and chapters. `tell`
@@ -90,20 +91,42 @@ impl Range {
         user: bool,
         tell: impl Fn(usize, usize) + Sync,
     ) -> Vec<Cell> {
-        const AT_ONCE: usize = 2;
-        let jobs: Vec<_> = attacks
+        let jobs = attacks
             .iter()
-            .flat_map(|attack| chapters.iter().map(move |&chapter| (*attack, chapter)))
-            .collect();
+            .flat_map(|attack| chapters.iter().map(|&chapter| self.job(attack, chapter, user, None)));
+        self.all(jobs.collect(), tell)
+    }
+
+    /// Every attack on root's container of the newest chapter, and on those of other runtimes; but none that reaches for the
+    /// whole machine.
+    pub fn peers(
+        &self,
+        attacks: &[&Attack],
+        peers: &[Peer],
+        tell: impl Fn(usize, usize) + Sync,
+    ) -> Vec<Cell> {
+        let contenders = || [None].into_iter().chain(peers.iter().map(Some));
+        let jobs = attacks
+            .iter()
+            .filter(|attack| !OF_THE_MACHINE.contains(&attack.name))
+            .flat_map(|attack| contenders().map(|peer| self.job(attack, CHAPTERS, false, peer)));
+        self.all(jobs.collect(), tell)
+    }
+
+    /// Two at a time; what came of them is in their order.
+    fn all(&self, jobs: Vec<Job>, tell: impl Fn(usize, usize) + Sync) -> Vec<Cell> {
+        const AT_ONCE: usize = 2;
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let cells = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE {
                 scope.spawn(|| {
-                    while let Some((attack, chapter)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let cell = self.cell(attack, *chapter, user);
+                    loop {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(job) = jobs.get(place) else { break };
+                        let cell = cell::run(job, &self.directory);
                         if let Ok(mut cells) = cells.lock() {
-                            cells.push(cell);
+                            cells.push((place, cell));
                         }
                         tell(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
                     }
@@ -111,9 +134,8 @@ impl Range {
             }
         });
         let mut cells = cells.into_inner().unwrap_or_default();
-        let place = |cell: &Cell| attacks.iter().position(|attack| attack.name == cell.attack);
-        cells.sort_by_key(|cell| (place(cell), cell.chapter));
-        cells
+        cells.sort_by_key(|(place, _)| *place);
+        cells.into_iter().map(|(_, cell)| cell).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use colored::Colorize;
 
 use super::cell::{Cell, Outcome};
+use super::peer::Peer;
 use super::{ATTACKS, Attack, CHAPTERS, End};
 
 fn cell_of<'a>(cells: &'a [Cell], attack: &Attack, chapter: u8) -> Option<&'a Cell> {
@@ -21,6 +22,12 @@ fn word(cell: &Cell) -> String {
         (Outcome::Absent, _) => "-".to_string(),
         (Outcome::Error, _) => "ERROR".to_string(),
     }
+}
+
+/// The same for the book.
+fn in_the_book(cell: &Cell) -> String {
+    let word = word(cell);
+    if word == "escaped" { "**escaped**".to_string() } else { word }
 }
 
 /// The attacks that have results, in order, and the chapters.
@@ -78,11 +85,32 @@ pub fn markdown(cells: &[Cell]) -> String {
     for attack in attacks {
         let _ = write!(text, "| `{}` |", attack.name);
         for &chapter in &chapters {
-            let word = cell_of(cells, attack, chapter).map_or(String::new(), word);
-            let word = if word == "escaped" { "**escaped**".to_string() } else { word };
+            let word = cell_of(cells, attack, chapter).map_or(String::new(), in_the_book);
             let _ = write!(text, " {word} |");
         }
         let _ = writeln!(text, " {} |", attack.end.words());
+    }
+    text
+}
+
+/// Other runtimes beside the newest chapter: the attacks that get out of one of them, or out of the chapter.
+pub fn peers(cells: &[Cell], peers: &[Peer]) -> String {
+    let contenders = || [None].into_iter().chain(peers.iter().map(|peer| Some(peer.name.as_str())));
+    let mut text = format!("| attack | chapter {CHAPTERS} |");
+    for peer in peers {
+        let _ = write!(text, " {} {} |", peer.name, peer.version());
+    }
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(peers.len() + 1));
+    for attack in ATTACKS {
+        let of = |peer| cells.iter().find(|cell| cell.attack == attack.name && cell.peer.as_deref() == peer);
+        if contenders().filter_map(of).all(|cell| cell.outcome != Outcome::Escaped) {
+            continue;
+        }
+        let _ = write!(text, "| `{}` |", attack.name);
+        for peer in contenders() {
+            let _ = write!(text, " {} |", of(peer).map_or(String::new(), in_the_book));
+        }
+        text.push('\n');
     }
     text
 }
@@ -124,10 +152,7 @@ pub fn chapter(root: &[Cell], user: &[Cell], chapter: u8) -> String {
 }
 
 fn row(text: &mut String, attack: &Attack, root: &[Cell], user: &[Cell], chapter: u8, last: &str) {
-    let word = |cells| {
-        let word = cell_of(cells, attack, chapter).map_or(String::new(), word);
-        if word == "escaped" { "**escaped**".to_string() } else { word }
-    };
+    let word = |cells| cell_of(cells, attack, chapter).map_or(String::new(), in_the_book);
     let _ =
         writeln!(text, "| `{}` | {} | {} | {} | {last} |", attack.name, attack.title, word(root), word(user));
 }

@@ -3,7 +3,7 @@
 use crate::Attack;
 
 /// Those that reach for the whole machine: they are tried in one that is thrown away.
-pub const OF_THE_MACHINE: [&str; 4] = ["sysrq", "kernel-module", "reboot", "clock"];
+pub const OF_THE_MACHINE: [&str; 6] = ["sysrq", "kernel-module", "reboot", "clock", "kexec", "kcore"];
 
 macro_rules! attacks {
     ($($name:ident),* $(,)?) => {
@@ -59,6 +59,11 @@ attacks![
     kernel_module,
     reboot,
     clock,
+    kexec,
+    kcore,
+    binfmt_misc,
+    device_image,
+    inherited_caps,
     open_files,
     user_namespace,
     clone3,
@@ -71,6 +76,10 @@ attacks![
     core_dump,
     interrupts,
     set_user_id,
+    terminal_input,
+    device_volume,
+    mask_link,
+    mask_race,
     arp_spoof,
     volume_write,
     ptrace_init,

@@ -33,7 +33,7 @@ pub const ATTACK: Attack = Attack {
     prepare: arena::nothing,
     attack,
     judge: |arena: &mut Arena, _| {
-        let program = arena.path(&format!("bin/chapter{:02}", arena.chapter));
+        let program = arena.path("bin").join(arena.program());
         std::fs::metadata(program).is_ok_and(|found| found.mode() & 0o7777 != 0o755)
     },
 };
