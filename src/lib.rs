@@ -45,6 +45,8 @@ mod book {
     mod chapter_08 {}
     #[doc = include_str!("../book/src/09-power.md")]
     mod chapter_09 {}
+    #[doc = include_str!("../book/src/10-oci.md")]
+    mod chapter_10 {}
     #[doc = include_str!("../book/src/road-ahead.md")]
     mod road_ahead {}
     #[doc = include_str!("../book/src/attacks.md")]

@@ -183,7 +183,8 @@ pub fn links(page: &Page) {
 fn programs() -> &'static BTreeMap<String, BTreeSet<String>> {
     static PROGRAMS: OnceLock<BTreeMap<String, BTreeSet<String>>> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
-        let manifests = ["Cargo.toml", "crates/grade/Cargo.toml", "crates/breakout/Cargo.toml"];
+        let manifests =
+            [".", "crates/grade", "crates/breakout", "crates/oci"].map(|place| format!("{place}/Cargo.toml"));
         let tables =
             manifests.map(|name| -> toml::Table { toml::from_str(&read(&root().join(name))).expect("TOML") });
         let bins = tables.iter().flat_map(|table| table["bin"].as_array().expect("a list"));
@@ -491,7 +492,8 @@ pub fn regions_are_used() {
         }
     }
     let mut names: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let sources = files_below(&root().join("src"), "rs");
+    let mut sources = files_below(&root().join("src"), "rs");
+    sources.extend(files_below(&root().join("crates/oci/src"), "rs"));
     for path in sources.iter().chain(&files_below(&root().join("chapters"), "rs")) {
         let file = path.strip_prefix(root()).unwrap_or(path).to_path_buf();
         let shown = file.display();

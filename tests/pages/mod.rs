@@ -12,6 +12,7 @@ mod chapter06;
 mod chapter07;
 mod chapter08;
 mod chapter09;
+mod chapter10;
 mod others;
 mod system_calls;
 
@@ -27,6 +28,7 @@ pub fn sessions() -> Vec<Session> {
         chapter07::SESSIONS,
         chapter08::SESSIONS,
         chapter09::SESSIONS,
+        chapter10::SESSIONS,
         others::SESSIONS,
     ]
     .concat()

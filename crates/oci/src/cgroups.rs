@@ -115,7 +115,6 @@ impl Cgroups {
         }
     }
 
-    // ANCHOR: cgroups-create
     /// Makes them. An ordinary user without a right to any has none, if nothing is asked for that would need one.
     pub fn create(self, global: &Global, resources: Option<&LinuxResources>) -> Result<Cgroups> {
         match self.make() {
@@ -144,7 +143,6 @@ impl Cgroups {
             Cgroups::V2(directory) => make_v2(directory),
         }
     }
-    // ANCHOR_END: cgroups-create
 
     /// Writes what config.json or `update` says.
     pub fn set(&self, resources: &LinuxResources, rules: bool) -> Result<()> {

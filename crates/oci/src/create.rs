@@ -242,7 +242,6 @@ fn is_first() -> bool {
     geteuid().is_root() && cooperage::container::user::in_first_user_namespace().unwrap_or(false)
 }
 
-// ANCHOR: create-maps
 /// Says who the container's users are outside. Root writes the maps itself. An ordinary user may map nobody but himself, or has two
 /// programs of root's do it, newuidmap(1) and newgidmap(1), which look into /etc/subuid.
 fn write_maps(pid: Pid, bundle: &Bundle, namespaces: &Namespaces) -> Result<()> {
@@ -284,7 +283,6 @@ fn write_maps(pid: Pid, bundle: &Bundle, namespaces: &Namespaces) -> Result<()> 
     }
     Ok(())
 }
-// ANCHOR_END: create-maps
 
 /// A time namespace is entered by execve(2), and its clocks are set before that.
 fn set_clocks(bundle: &Bundle) -> Result<()> {

@@ -295,7 +295,6 @@ fn disks_v2(disks: &LinuxBlockIo) -> Result<Vec<Setting>> {
     Ok(all)
 }
 
-// ANCHOR: device-rules
 /// Has the kernel allow the devices that the rules allow, and the usual ones, and no others. The standard's rules are a list in which
 /// the last word counts; the kernel's is a list of what is allowed.
 pub fn devices(cgroups: &Cgroups, resources: &LinuxResources) -> Result<()> {
@@ -311,7 +310,6 @@ pub fn devices(cgroups: &Cgroups, resources: &LinuxResources) -> Result<()> {
         Cgroups::V2(directory) => devices::allow(directory, &allowed),
     }
 }
-// ANCHOR_END: device-rules
 
 fn allow(directory: &Path, rule: &Rule) -> Result<()> {
     match sys::write_file("let it use this one", &directory.join("devices.allow"), rule) {
