@@ -50,10 +50,6 @@ impl Cgroups {
         if global.cgroup_manager == CgroupManager::Disabled {
             return Ok(Cgroups::None);
         }
-        if global.systemd_cgroup || global.cgroup_manager == CgroupManager::Systemd {
-            return Err(Error::new("make the cgroups", "this runtime does not ask systemd for them yet")
-                .remedy("have the client use the cgroupfs driver"));
-        }
         if path.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
             return Err(wrong("linux.cgroupsPath", "it leads up"));
         }

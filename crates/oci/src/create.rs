@@ -27,6 +27,7 @@ use crate::idmaps::{self, Mapped};
 use crate::mounts::{self, Surroundings};
 use crate::namespaces::{CLONE_NEWTIME, Namespaces};
 use crate::record::{Place, Record, Status, born};
+use crate::systemd::{self, Scope};
 use crate::{devices, hooks, paths, root, start};
 
 /// A container that was created.
@@ -76,9 +77,14 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None };
     let place = unfinished.place.as_ref().ok_or_else(|| Error::new("create", "no place"))?;
     let resources = bundle.linux.resources().as_ref();
-    let cgroups = Cgroups::find(global, id, bundle.linux.cgroups_path().as_deref())?;
+    let scope = Scope::of(global, id, bundle.linux.cgroups_path().as_deref())?;
+    let cgroups = match &scope {
+        Some(_) => Cgroups::None, // systemd takes in a process that is there
+        None => Cgroups::find(global, id, bundle.linux.cgroups_path().as_deref())?,
+    };
     // Noted before they are made: whatever happens, it is known what is to be removed.
     let mut record = Record::new(id, &bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
+    record.scope = scope.as_ref().map(|scope| scope.unit.clone());
     place.write(&record)?;
     place.keep_config(&bundle.text)?;
     unfinished.cgroups = cgroups.clone();
@@ -97,6 +103,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         mapped: &mapped,
         making,
         console,
+        by_systemd: scope.is_some(),
     };
     let mut command = Some(command);
     let oom_score = command.as_ref().and_then(|command| command.oom_score);
@@ -107,6 +114,13 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
 
     newborn.until_arrival()?;
     unfinished.pid = Some(newborn.pid());
+    if let Some(scope) = &scope {
+        record.cgroups = scope.start(global, newborn.pid(), resources)?;
+        unfinished.cgroups = record.cgroups.clone();
+        if let Some(resources) = resources {
+            record.cgroups.set(resources, is_first())?;
+        }
+    }
     write_maps(newborn.pid(), &bundle, &namespaces)?;
     if let Some(command) = &command {
         command.set_limits(newborn.pid())?;
@@ -145,6 +159,7 @@ struct Inside<'a> {
     mapped: &'a Mapped,
     making: &'a Making,
     console: &'a Console,
+    by_systemd: bool,
 }
 
 const OUT_OF_REACH: &str = "let nobody follow /proc/PID/exe to the runtime's own program";
@@ -173,6 +188,7 @@ impl Inside<'_> {
         if !self.making.no_new_keyring {
             cooperage::container::user::keys::leave_keyring()?;
         }
+        let cgroups_of_scope = self.by_systemd.then(|| systemd::directory_of("self")).transpose()?;
         if namespaces.has_new(CloneFlags::CLONE_NEWCGROUP) {
             sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)?;
         }
@@ -185,7 +201,11 @@ impl Inside<'_> {
         }
         let root = root::take(bundle)?;
         let own_cgroups = namespaces.has(CloneFlags::CLONE_NEWCGROUP);
-        let around = Surroundings { bundle, cgroups: self.cgroups, own_cgroups, mapped: self.mapped };
+        let cgroups = match cgroups_of_scope {
+            Some(directory) => &Cgroups::V2(directory),
+            None => self.cgroups,
+        };
+        let around = Surroundings { bundle, cgroups, own_cgroups, mapped: self.mapped };
         let later = mounts::all(&root, &around)?;
         devices::make(&root, bundle)?;
         if self.console.is_own() {

@@ -6,6 +6,7 @@
 //! - [`cli`]: the command line, which is runc's;
 //! - [`bundle`]: a directory with a config.json, read and checked;
 //! - [`record`]: what is known of a container between two commands;
+//! - [`systemd`]: who makes cgroups where it runs;
 //! - [`namespaces`]: which are new, and which are somebody else's;
 //! - [`cgroups`] and [`resources`]: the places of its cgroups, and what is written there;
 //! - [`idmaps`]: mounts whose files belong to others;
@@ -34,3 +35,4 @@ pub mod report;
 pub mod resources;
 pub mod root;
 pub mod start;
+pub mod systemd;

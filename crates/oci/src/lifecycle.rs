@@ -15,7 +15,7 @@ use crate::bundle::Bundle;
 use crate::cli::{Delete, Global, Kill, Run, Update};
 use crate::create::{console, create};
 use crate::record::{Place, Record, Status, born, look};
-use crate::{hooks, log, resources, start};
+use crate::{hooks, log, resources, start, systemd};
 
 /// A container is asked to end and not forced to: whoever wants to force it says so himself.
 pub const WITHOUT_END: Duration = Duration::from_secs(u32::MAX as u64);
@@ -166,6 +166,9 @@ fn remove(global: &Global, place: &Place, record: &Record) -> Result<()> {
         record.cgroups.signal(Signal::SIGKILL);
     }
     record.cgroups.destroy()?;
+    if let Some(unit) = &record.scope {
+        systemd::stop(global, unit);
+    }
     place.remove()?;
     if let Some(all) = &record.hooks {
         let state = record.state(Status::Stopped);
@@ -209,6 +212,9 @@ pub fn update(global: &Global, args: &Update) -> Result<()> {
         }
         None => from_options(args),
     };
+    if let Some(unit) = &record.scope {
+        systemd::update(global, unit, &resources)?;
+    }
     record.cgroups.set(&resources, false)
 }
 

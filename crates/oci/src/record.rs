@@ -52,6 +52,8 @@ pub struct Record {
     pub annotations: HashMap<String, String>,
     /// Its cgroups.
     pub cgroups: Cgroups,
+    /// The unit of systemd's that they are, if it has made them.
+    pub scope: Option<String>,
     /// Has it a PID namespace that ends with its first process?
     pub own_pids: bool,
     /// The programs that are still to be run.
@@ -315,6 +317,7 @@ impl Record {
             created: rfc3339(SystemTime::now()),
             annotations: bundle.spec.annotations().clone().unwrap_or_default(),
             cgroups,
+            scope: None,
             own_pids,
             hooks: bundle.spec.hooks().clone(),
         }

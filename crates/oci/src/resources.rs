@@ -233,7 +233,7 @@ fn cpu_v2(cgroups: &Cgroups, cpu: &LinuxCpu) -> Vec<Setting> {
 }
 
 /// Shares of version 1, from 2 to 262144, as a weight of version 2, from 1 to 10000.
-fn weight(shares: u64) -> u64 {
+pub fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
