@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::unistd::Pid;
 
 use crate::engine::{
-    IMAGE, Runtime, allow_devices, bounded, daemon, directory, image, must, setting, status, version_1,
+    IMAGE, NODES, Runtime, allow_devices, bounded, daemon, directory, image, must, setting, status, version_1,
 };
 use crate::left::Left;
 use crate::support::Who;
@@ -22,7 +22,7 @@ struct Containerd {
 
 impl Containerd {
     fn start(runtime: Runtime) -> Containerd {
-        allow_devices("b *:* m");
+        allow_devices(NODES);
         runtime.install(Who::Root);
         let config = directory("", Who::Root).join("config.toml");
         let text = format!(

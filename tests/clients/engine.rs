@@ -107,6 +107,7 @@ pub fn image() -> PathBuf {
         cat >config.json <<END
         {{"architecture": "{architecture}", "os": "linux",
           "config": {{"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}},
+          "history": [{{"created_by": "the workbook"}}],
           "rootfs": {{"type": "layers", "diff_ids": ["sha256:$sum"]}}}}
 END
         echo '[{{"Config": "config.json", "RepoTags": ["{IMAGE}"], "Layers": ["layer.tar"]}}]' >manifest.json
@@ -149,8 +150,13 @@ pub fn daemon(command: &mut Command, answers: impl Fn() -> bool) {
     });
 }
 
-/// The lab forbids block devices, even making a node for one; an engine's usual rules allow that, and a cgroup can't have more
-/// than the one above. `power` is what the lab's own is allowed besides: "b *:* m" is no use of a disk.
+/// Block devices that a container may make a node for, and not use: an engine's usual rules say so of all.
+pub const NODES: &str = "b *:* m";
+/// All devices, as --privileged says.
+pub const ALL_DEVICES: &str = "a *:* rwm";
+
+/// The lab forbids block devices, and a cgroup can't be allowed more than the one above it. So the lab's own is allowed this
+/// much of them, before there is one below.
 pub fn allow_devices(power: &str) {
     let file = Path::new("/sys/fs/cgroup/devices/devices.allow");
     if file.exists() {
@@ -177,7 +183,7 @@ pub struct Engine {
 impl Engine {
     /// Starts dockerd, with the runtime as its only one.
     pub fn docker(runtime: Runtime, options: &[&str]) -> Engine {
-        allow_devices("b *:* m");
+        allow_devices(NODES);
         let program = runtime.install(Who::Root);
         in_etc("hostname", "lab\n"); // and with that /etc is the lab's, where dockerd writes a key
         let at = |name: &str| Path::new(HERE).join(name).display().to_string();
@@ -202,7 +208,7 @@ impl Engine {
 
     /// podman has no daemon.
     pub fn podman(runtime: Runtime, who: Who) -> Engine {
-        allow_devices("b *:* m");
+        allow_devices(NODES);
         let program = runtime.install(who);
         for name in ["home", "run", "data", "tmp", "home/.config", "home/.config/containers"] {
             directory(name, who);
@@ -315,9 +321,12 @@ impl Engine {
         self.ok(&["inspect", "-f", format, name]).trim().to_string()
     }
 
-    /// Takes a container away, dead or alive.
+    /// Takes a container away, dead or alive. podman's rm and the cleanup that its conmon starts may be in each other's way.
     pub fn remove(&self, name: &str) {
-        self.ok(&["rm", "-f", name]);
+        match self.client {
+            Client::Docker => drop(self.ok(&["rm", "-f", name])),
+            Client::Podman => eventually("its removal", || self.ended(&["rm", "-f", name]).status == 0),
+        }
     }
 }
 
