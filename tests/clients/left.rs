@@ -40,8 +40,9 @@ impl Left {
         {
             walk(directory, &mut |path| files.push(path.to_path_buf()));
         }
-        // dockerd takes them away a minute later. What was mounted there counts.
-        files.retain(|path| path.parent().is_none_or(|parent| !parent.ends_with("netns")));
+        // dockerd takes what is in netns/ away a minute later: what was mounted there counts. And crun has a place for notes.
+        let kept = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("netns"));
+        files.retain(|path| !kept(path) && !path.ends_with("run/crun"));
         let network = |entry: fs::DirEntry| fs::read_link(entry.path().join("ns/net")).ok();
         Left {
             mounts,
