@@ -23,10 +23,28 @@ use engine::{ALL_DEVICES, Engine, Runtime, allow_devices};
 use support::{ANOTHER_USER, BOTH, Case, ROOT, ROOT_ITSELF};
 
 /// What each client can't go without, before the runtime.
-const DOCKER: [&str; 5] = [ROOT_ITSELF, "overlay", "program-docker", "program-dockerd", "program-containerd"];
-const PODMAN: [&str; 6] =
-    [ROOT_ITSELF, ANOTHER_USER, "program-podman", "program-conmon", "program-newuidmap", "program-newgidmap"];
-const CTR: [&str; 4] = [ROOT_ITSELF, "overlay", "program-containerd", "program-ctr"];
+const DOCKER: [&str; 8] = [
+    ROOT_ITSELF,
+    "program-docker",
+    "program-dockerd",
+    "program-containerd",
+    "overlay",
+    "cgroup-memory",
+    "cgroup-pids",
+    "cgroup-devices",
+];
+const PODMAN: [&str; 7] = [
+    ROOT_ITSELF,
+    ANOTHER_USER,
+    "program-podman",
+    "program-conmon",
+    "program-newuidmap",
+    "program-newgidmap",
+    "overlay",
+];
+const LIMITS: [&str; 4] = ["cgroup-memory", "cgroup-cpu", "cgroup-pids", "cgroup-freezer"];
+const CTR: [&str; 6] =
+    [ROOT_ITSELF, "program-containerd", "program-ctr", "overlay", "cgroup-memory", "cgroup-devices"];
 
 fn main() -> std::process::ExitCode {
     let mut cases = Vec::new();
@@ -86,8 +104,13 @@ fn main() -> std::process::ExitCode {
     podman!("podman_builds", BOTH, features::builds);
     podman!("podman_maps_users", BOTH, features::maps_users);
     // With version 1 an ordinary user has no cgroup; with version 2 the lab would have to hand one on.
-    podman!("podman_limits", ROOT, features::limits);
-    podman!("podman_pauses", ROOT, features::pauses);
+    let limits = [&PODMAN[..], &LIMITS].concat();
+    with_each_runtime!("podman_limits", ROOT, limits, |runtime, who| features::limits(Engine::podman(
+        runtime, who
+    )));
+    with_each_runtime!("podman_pauses", ROOT, limits, |runtime, who| features::pauses(Engine::podman(
+        runtime, who
+    )));
     // An ordinary user's is to have a /sys that can be written to, and the lab has none.
     with_each_runtime!("podman_leaves_all_power", ROOT, PODMAN, |runtime, who| {
         allow_devices(ALL_DEVICES);
