@@ -1002,11 +1002,26 @@ pub const COMMANDS: [(&str, &str); 19] = [
     ("unshare", "util-linux"),
 ];
 
+/// What the tests drive besides, and in which of Debian's packages it is.
+const CLIENTS: [(&str, &str); 10] = [
+    ("conmon", "conmon"),
+    ("containerd", "containerd"),
+    ("crun", "crun"),
+    ("ctr", "containerd"),
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
+    ("newgidmap", "uidmap"),
+    ("newuidmap", "uidmap"),
+    ("podman", "podman"),
+    ("runc", "runc"),
+];
+
 /// What the pages type in a container, besides a shell's own commands.
 const COMMANDS_INSIDE: &str = "cat cut dd grep head hostname httpd ip kill ls mkdir mount nc ping ps rm sed sleep tail touch umount wget yes";
 
 fn machines_program(name: &str) -> Result<String> {
-    let package = COMMANDS.iter().find(|(program, _)| *program == name).map_or(name, |(_, package)| package);
+    let known = COMMANDS.iter().chain(&CLIENTS).find(|(program, _)| *program == name);
+    let package = known.map_or(name, |(_, package)| package);
     program(name).map(|found| found.display().to_string()).ok_or_else(|| {
         Error::new(format!("find {name}"), format!("there is no {name}")).remedy(install(&[package]))
     })

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use crate::mounts::directory;
-use crate::support::run::{Ended, Host, NOBODY, Running, as_who, chapter, eventually, run, says, sh};
+use crate::support::run::{Ended, Host, NOBODY, Running, as_who, chapter, eventually, in_etc, run, says, sh};
 use crate::support::sweep::{LESS_POWER, OWN_USERS, since};
 use crate::support::{ANOTHER_USER, BOTH, Case, ROOT, ROOT_ITSELF, USER, Who, binary};
 
@@ -68,17 +68,6 @@ fn quick<'a>(options: &[&'a str]) -> Vec<&'a str> {
 fn first_user(running: &Running) -> u32 {
     let map = fs::read_to_string(format!("/proc/{}/uid_map", running.first())).expect("it lives");
     map.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a map")
-}
-
-/// Puts a file in place of one of the lab's own /etc.
-fn in_etc(name: &str, text: &str) {
-    let etc = Path::new("/tmp/etc");
-    if !etc.exists() {
-        let copied = Command::new("cp").args(["-a", "/etc", "/tmp/etc"]).output().expect("cp");
-        assert!(etc.join("passwd").exists(), "{copied:?}");
-        mount(Some(etc), "/etc", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind mount");
-    }
-    fs::write(Path::new("/etc").join(name), text).expect("writable");
 }
 
 fn root_is_nobody_outside(who: Who) {

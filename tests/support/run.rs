@@ -323,7 +323,8 @@ pub fn processes() -> Vec<String> {
     names
 }
 
-fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
+/// Calls `found` with all that is below a directory.
+pub fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
     let mut entries: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().collect();
     entries.sort_by_key(|entry| entry.path());
     for entry in entries {
@@ -337,6 +338,17 @@ fn walk(directory: &Path, found: &mut dyn FnMut(&Path)) {
             walk(&path, found);
         }
     }
+}
+
+/// Puts a file in place of one of the lab's own /etc.
+pub fn in_etc(name: &str, text: &str) {
+    let etc = Path::new("/tmp/etc");
+    if !etc.exists() {
+        let copied = Command::new("cp").args(["-a", "/etc", "/tmp/etc"]).output().expect("cp");
+        assert!(etc.join("passwd").exists(), "{copied:?}");
+        mount(Some(etc), "/etc", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind mount");
+    }
+    fs::write(Path::new("/etc").join(name), text).expect("writable");
 }
 
 /// Waits until something is so. No assertion about time: the limit only ends a test that hangs.
