@@ -101,7 +101,10 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     let mut command = Some(command);
     let oom_score = command.as_ref().and_then(|command| command.oom_score);
     let shared = &mut command;
-    let half = |parent: &Parent| child.live(parent, shared.take(), gate);
+    let half = |parent: &Parent| {
+        place.leave_to_maker()?;
+        child.live(parent, shared.take(), gate)
+    };
     let mut newborn = bear(cgroups.open()?, namespaces.at_birth(), half)?;
     unfinished.pid = Some(newborn.pid());
 

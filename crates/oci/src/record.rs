@@ -179,6 +179,16 @@ impl Place {
         fs::write(&file, text).map_err(|error| Error::io("keep config.json", &file, &error))
     }
 
+    /// In a child: lets go of the lock, without opening it for others. The two share it, so a child that lived on would keep it
+    /// when its maker was killed, and nobody could ever delete the container.
+    pub fn leave_to_maker(&self) -> Result<()> {
+        const STEP: &str = "leave the lock to the runtime";
+        let nothing = File::open("/dev/null").map_err(|error| Error::io(STEP, "/dev/null", &error))?;
+        // SAFETY: numbers are all that it takes; the lock's descriptor stays this value's, and stands for something else now.
+        let result = unsafe { libc::dup3(nothing.as_raw_fd(), self._lock.as_raw_fd(), libc::O_CLOEXEC) };
+        Errno::result(result).map(drop).map_err(|errno| Error::call(STEP, "dup3()", errno))
+    }
+
     /// Removes it, with all that is in it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.directory)
