@@ -11,7 +11,6 @@ use cooperage::container::cgroup::{self, Mount, own_directory};
 use cooperage::container::sys;
 use cooperage::told::errors::{Error, Result};
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::LinuxResources;
@@ -253,11 +252,14 @@ impl Cgroups {
         found
     }
 
-    /// Sends a signal to all of them.
-    pub fn signal(&self, signal: Signal) {
-        for pid in self.processes() {
-            let _ = kill(pid, signal);
+    /// Sends a signal to all of them. Returns who they were.
+    pub fn signal(&self, signal: i32) -> Vec<Pid> {
+        let all = self.processes();
+        for pid in &all {
+            // SAFETY: numbers are all that it takes. (nix knows no signal that has only a number.)
+            unsafe { libc::kill(pid.as_raw(), signal) };
         }
+        all
     }
 
     /// Removes them, with all that is in them.
