@@ -46,6 +46,8 @@ pub enum Cgroups {
 impl Cgroups {
     /// Where they will be, by `cgroupsPath`.
     pub fn find(global: &Global, id: &str, path: Option<&Path>) -> Result<Cgroups> {
+        // As good as not there, to clients that leave nothing out.
+        let path = path.filter(|path| !path.as_os_str().is_empty());
         if global.cgroup_manager == CgroupManager::Disabled {
             return Ok(Cgroups::None);
         }
@@ -112,6 +114,27 @@ impl Cgroups {
             }
             Cgroups::V2(directory) => Some(directory),
         }
+    }
+
+    /// All that is in them ends with the container. So they may not be everybody's, and nobody may be in them.
+    pub fn check_free(&self) -> Result<()> {
+        const FIELD: &str = "linux.cgroupsPath";
+        if let Cgroups::V1(trees) = self
+            && trees.iter().any(|tree| is_top(&tree.point, &tree.directory))
+        {
+            return Err(wrong(FIELD, "it is the top of a hierarchy"));
+        }
+        for directory in self.directories() {
+            let mut found = Vec::new();
+            collect(directory, &mut found);
+            if let Some(pid) = found.first() {
+                return Err(wrong(
+                    FIELD,
+                    format!("{}: process {pid} of somebody else's is in it", directory.display()),
+                ));
+            }
+        }
+        Ok(())
     }
 
     // ANCHOR: cgroups-create
@@ -273,6 +296,10 @@ impl Cgroups {
             let _ = fs::remove_dir(directory);
         }
     }
+}
+
+fn is_top(point: &Path, directory: &Path) -> bool {
+    directory.components().eq(point.components())
 }
 
 fn collect(directory: &Path, found: &mut Vec<Pid>) {

@@ -77,6 +77,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     let place = unfinished.place.as_ref().ok_or_else(|| Error::new("create", "no place"))?;
     let resources = bundle.linux.resources().as_ref();
     let cgroups = Cgroups::find(global, id, bundle.linux.cgroups_path().as_deref())?;
+    cgroups.check_free()?;
     // Noted before they are made: whatever happens, it is known what is to be removed.
     let mut record = Record::new(id, &bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
     place.write(&record)?;
