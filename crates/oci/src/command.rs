@@ -350,11 +350,16 @@ impl Sets {
 
     fn keep(&self) -> Result<()> {
         sys::clear_ambient("hand nothing on that was handed on to us")?;
-        let (effective, permitted, inheritable) = (self.effective.0, self.permitted.0, self.inheritable.0);
+        // What the runtime does not have itself it can't give. It is asked here, inside: an ordinary user has nothing outside, and in
+        // his own user namespace everything.
+        let own =
+            sys::permitted().map_err(|errno| Error::call("see its own capabilities", "capget()", errno))?;
+        let [effective, permitted, inheritable] =
+            [self.effective, self.permitted, self.inheritable].map(|set| set.0 & own);
         sys::capset("set process.capabilities", effective, permitted, inheritable)?;
         for capability in self.ambient.members() {
             // What is not permitted and inheritable can't be ambient: runc passes over it, too.
-            if self.permitted.contains(capability) && self.inheritable.contains(capability) {
+            if Set(permitted & inheritable).contains(capability) {
                 sys::raise_ambient("set process.capabilities.ambient", capability)?;
             }
         }
@@ -364,14 +369,13 @@ impl Sets {
 
 fn sets(process: &Process) -> Result<Option<Sets>> {
     let Some(asked) = process.capabilities() else { return Ok(None) };
-    let own = sys::permitted().map_err(|errno| Error::call("see its own capabilities", "capget()", errno))?;
-    // What this kernel or this runtime does not have is left out, as runc leaves it out with a warning.
+    // What this kernel does not have is left out, as runc leaves it out with a warning.
     let set = |list: &Option<oci_spec::runtime::Capabilities>| {
         let members = list.iter().flatten().filter_map(|name| {
             let name = format!("CAP_{}", name.to_string().trim_start_matches("CAP_"));
             Capability::KNOWN.iter().copied().find(|known| known.name() == Some(name.as_str()))
         });
-        Set(Set::of(members).0 & own)
+        Set::of(members)
     };
     Ok(Some(Sets {
         bounding: set(asked.bounding()),
