@@ -113,6 +113,28 @@ impl Bundle {
         {
             return Err(wrong("linux.timeOffsets", "a time namespace is missing"));
         }
+        if let Some(all) = self.spec.hooks() {
+            #[allow(deprecated)]
+            let kinds = [
+                ("prestart", all.prestart()),
+                ("createRuntime", all.create_runtime()),
+                ("createContainer", all.create_container()),
+                ("startContainer", all.start_container()),
+                ("poststart", all.poststart()),
+                ("poststop", all.poststop()),
+            ];
+            for (kind, hook) in
+                kinds.iter().flat_map(|(kind, list)| list.iter().flatten().map(move |hook| (kind, hook)))
+            {
+                let field = format!("hooks.{kind}: {}", hook.path().display());
+                if !hook.path().is_absolute() {
+                    return Err(wrong(field, "the path does not begin with /"));
+                }
+                if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+                    return Err(wrong(field, "the timeout is not greater than zero"));
+                }
+            }
+        }
         for mount in self.spec.mounts().iter().flatten() {
             if mount.destination().as_os_str().is_empty() {
                 return Err(wrong("mounts", "a destination is empty"));

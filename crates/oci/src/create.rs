@@ -17,7 +17,7 @@ use cooperage::container::user::{Mode, User};
 use cooperage::told::errors::{Error, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use oci_spec::runtime::LinuxIdMapping;
+use oci_spec::runtime::{Hooks, LinuxIdMapping};
 
 use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
@@ -44,6 +44,7 @@ struct Unfinished {
     place: Option<Place>,
     cgroups: Cgroups,
     pid: Option<Pid>,
+    undoing: Option<(Hooks, serde_json::Value)>,
 }
 
 impl Drop for Unfinished {
@@ -55,6 +56,10 @@ impl Drop for Unfinished {
         }
         let _ = self.cgroups.destroy();
         let _ = place.remove();
+        // What other hooks have made is theirs to undo, and they learn of the end by these.
+        if let Some((all, state)) = &self.undoing {
+            hooks::run_all("poststop", all.poststop(), state, |_| {});
+        }
     }
 }
 
@@ -73,7 +78,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     }
 
     let place = Place::claim(global, id)?;
-    let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None };
+    let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None, undoing: None };
     let place = unfinished.place.as_ref().ok_or_else(|| Error::new("create", "no place"))?;
     let resources = bundle.linux.resources().as_ref();
     let cgroups = Cgroups::find(global, id, bundle.linux.cgroups_path().as_deref())?;
@@ -124,6 +129,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     newborn.until_arrival()?;
     let state = record.state(Status::Creating);
     if let Some(all) = bundle.spec.hooks() {
+        unfinished.undoing = Some((all.clone(), record.state(Status::Stopped)));
         #[allow(deprecated)]
         hooks::run("prestart", all.prestart(), &state)?;
         hooks::run("createRuntime", all.create_runtime(), &state)?;
