@@ -140,6 +140,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     if let Some(file) = &making.pid_file {
         write_pid(file, newborn.pid())?;
     }
+    place.show_gate()?;
     unfinished.pid = None;
     let place = unfinished.place.take().ok_or_else(|| Error::new("create", "no place"))?;
     Ok(Created { place, record, newborn })

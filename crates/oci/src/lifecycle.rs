@@ -143,8 +143,9 @@ pub fn delete(global: &Global, args: &Delete) -> Result<()> {
         read => read?,
     };
     match place.status(&record) {
-        // Whoever was making it has the place to himself until it is made. So he is gone.
-        Status::Stopped | Status::Creating => {}
+        Status::Stopped => {}
+        // Whoever was making it has the place to himself until it is made. So he is gone, and what he has begun is not.
+        Status::Creating => kill_all(&record)?,
         _ if args.force => kill_all(&record)?,
         // It has never begun.
         Status::Created => kill_all(&record)?,

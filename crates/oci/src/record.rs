@@ -30,6 +30,8 @@ const FILE: &str = "state.json";
 const CONFIG: &str = "config.json";
 /// The socket at which a container that was created waits.
 const GATE: &str = "start";
+/// Its name as long as the container is being made.
+const CLOSED_GATE: &str = "start.new";
 
 /// What is written there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -204,7 +206,7 @@ impl Place {
         let flags = SockFlag::SOCK_CLOEXEC;
         let gate = socket(AddressFamily::Unix, SockType::Stream, flags, None)
             .map_err(|errno| failed("socket(AF_UNIX)", errno))?;
-        let address = self.address()?;
+        let address = self.address(CLOSED_GATE)?;
         bind(gate.as_raw_fd(), &address).map_err(|errno| failed("bind()", errno))?;
         listen(&gate, Backlog::new(1).unwrap_or(Backlog::MAXCONN))
             .map_err(|errno| failed("listen()", errno))?;
@@ -217,7 +219,7 @@ impl Place {
         let flags = SockFlag::SOCK_CLOEXEC;
         let knocking = socket(AddressFamily::Unix, SockType::Stream, flags, None)
             .map_err(|errno| Error::call(STEP, "socket(AF_UNIX)", errno))?;
-        match connect(knocking.as_raw_fd(), &self.address()?) {
+        match connect(knocking.as_raw_fd(), &self.address(GATE)?) {
             Ok(()) => Ok(Some(knocking)),
             Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::call(STEP, "connect()", errno)),
@@ -225,13 +227,19 @@ impl Place {
     }
     // ANCHOR_END: gate
 
+    /// The container is made, and waits: now the gate has the name by which it is found.
+    pub fn show_gate(&self) -> Result<()> {
+        let (from, to) = (self.directory.join(CLOSED_GATE), self.directory.join(GATE));
+        fs::rename(from, &to).map_err(|error| Error::io("let the container be started", &to, &error))
+    }
+
     /// Nobody waits there any more.
     pub fn remove_gate(&self) {
         let _ = fs::remove_file(self.directory.join(GATE));
     }
 
-    fn address(&self) -> Result<UnixAddr> {
-        let name = format!("/proc/self/fd/{}/{GATE}", self._lock.as_raw_fd());
+    fn address(&self, name: &str) -> Result<UnixAddr> {
+        let name = format!("/proc/self/fd/{}/{name}", self._lock.as_raw_fd());
         UnixAddr::new(name.as_str()).map_err(|errno| Error::call("name the gate", "sockaddr_un", errno))
     }
 }
@@ -295,6 +303,7 @@ fn status_in(record: &Record, directory: &Path) -> Status {
         _ if record.pid == 0 => Status::Creating,
         Some(born) if born == record.born => match directory.join(GATE).exists() {
             true => Status::Created,
+            false if directory.join(CLOSED_GATE).exists() => Status::Creating,
             false if record.cgroups.is_frozen() => Status::Paused,
             false => Status::Running,
         },
