@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command as Program;
@@ -71,7 +71,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
     paths::check_sysctls(&bundle, &namespaces)?;
-    let command = Command::new(process, &bundle.linux, making.preserve_fds)?;
+    let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
     let mapped = idmaps::of(&bundle, &namespaces)?;
     if !namespaces.has(CloneFlags::CLONE_NEWUSER) && Command::may_trace(process) {
         exe::keep_out_of_reach(Mode::Host)?;
@@ -208,9 +208,10 @@ impl Inside<'_> {
         parent.report_arrival();
         parent.until_released()?;
 
-        let mut state = serde_json::Value::Null;
+        // While the machine's /proc is still there: the number that others know it by.
+        let number = fs::File::open("/proc").ok().and_then(number_in);
         if let Some(all) = bundle.spec.hooks() {
-            state = own_state(self.id, bundle);
+            let state = own_state(self.id, bundle, Status::Creating, std::process::id());
             hooks::run("createContainer", all.create_container(), &state)?;
         }
         mounts::make_read_only(later)?;
@@ -229,24 +230,36 @@ impl Inside<'_> {
 
         start::wait_to_be_started(gate, |_| {
             if let Some(all) = bundle.spec.hooks() {
+                let state = own_state(self.id, bundle, Status::Created, std::process::id());
                 hooks::run("startContainer", all.start_container(), &state)?;
             }
-            command.become_it(&program, &state)
+            let state = own_state(self.id, bundle, Status::Created, number.unwrap_or(0));
+            command.become_it(&program, number, &state)
         })
     }
     // ANCHOR_END: create-inside
 }
 
-/// The state as the hooks inside see it: the process's number is the one that it has there.
-fn own_state(id: &str, bundle: &Bundle) -> serde_json::Value {
+/// How many open files a service manager has handed on. See sd_listen_fds(3).
+fn handed_on() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// The state, told from inside: hooks there are told the number that the process has there.
+fn own_state(id: &str, bundle: &Bundle, status: Status, pid: u32) -> serde_json::Value {
     serde_json::json!({
         "ociVersion": bundle.spec.version(),
         "id": id,
-        "status": "created",
-        "pid": std::process::id(),
+        "status": status.word(),
+        "pid": pid,
         "bundle": bundle.directory,
-        "annotations": bundle.spec.annotations(),
+        "annotations": bundle.spec.annotations().clone().unwrap_or_default(),
     })
+}
+
+/// The number that this process has in the PID namespace that this /proc belongs to.
+pub fn number_in(proc: impl AsFd) -> Option<u32> {
+    nix::fcntl::readlinkat(proc, "self").ok()?.to_str()?.parse().ok()
 }
 
 fn is_first() -> bool {
