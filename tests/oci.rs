@@ -4,6 +4,10 @@
 
 mod support;
 
+#[path = "oci/exec.rs"]
+mod exec;
+#[path = "oci/hooks.rs"]
+mod hooks;
 #[path = "oci/kit.rs"]
 mod kit;
 #[path = "oci/lifecycle.rs"]
@@ -12,5 +16,7 @@ mod lifecycle;
 fn main() -> std::process::ExitCode {
     let mut cases = Vec::new();
     cases.extend(lifecycle::cases());
+    cases.extend(hooks::cases());
+    cases.extend(exec::cases());
     support::main(cases)
 }
