@@ -113,6 +113,28 @@ impl Bundle {
         {
             return Err(wrong("linux.timeOffsets", "a time namespace is missing"));
         }
+        if let Some(all) = self.spec.hooks() {
+            #[allow(deprecated)]
+            let kinds = [
+                ("prestart", all.prestart()),
+                ("createRuntime", all.create_runtime()),
+                ("createContainer", all.create_container()),
+                ("startContainer", all.start_container()),
+                ("poststart", all.poststart()),
+                ("poststop", all.poststop()),
+            ];
+            for (kind, hook) in
+                kinds.iter().flat_map(|(kind, list)| list.iter().flatten().map(move |hook| (kind, hook)))
+            {
+                let field = format!("hooks.{kind}: {}", hook.path().display());
+                if !hook.path().is_absolute() {
+                    return Err(wrong(field, "the path does not begin with /"));
+                }
+                if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+                    return Err(wrong(field, "the timeout is not greater than zero"));
+                }
+            }
+        }
         for mount in self.spec.mounts().iter().flatten() {
             if mount.destination().as_os_str().is_empty() {
                 return Err(wrong("mounts", "a destination is empty"));
@@ -169,9 +191,35 @@ pub fn wrong(field: impl AsRef<str>, detail: impl AsRef<str>) -> Error {
 }
 
 fn parse(text: &[u8]) -> Result<Spec> {
-    let spec: Spec = serde_json::from_slice(text).map_err(|error| Error::new(STEP, error.to_string()))?;
+    let spec: Spec = serde_json::from_slice(text).map_err(|error| {
+        let field = field_before(text, error.line(), error.column());
+        Error::new(STEP, field.map_or(error.to_string(), |field| format!("{field}: {error}")))
+    })?;
     check_version(spec.version())?;
     Ok(spec)
+}
+
+/// The name of the field in whose value something is wrong: the last one before that place that a colon follows.
+fn field_before(text: &[u8], line: usize, column: usize) -> Option<String> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let before: Vec<u8> = lines
+        .take(line)
+        .enumerate()
+        .flat_map(|(at, one)| match at + 1 == line {
+            true => &one[..column.min(one.len())],
+            false => one,
+        })
+        .copied()
+        .collect();
+    let before = String::from_utf8_lossy(&before).into_owned();
+    let (mut last, mut texts) = (None, before.split('"').enumerate().peekable());
+    // What stands between two quotation marks has an odd number. (One that is escaped makes this guess wrong, and no more.)
+    while let Some((number, part)) = texts.next() {
+        if number % 2 == 1 && texts.peek().is_some_and(|(_, after)| after.trim_start().starts_with(':')) {
+            last = Some(part.to_string());
+        }
+    }
+    last.filter(|name| !name.is_empty())
 }
 
 fn check_version(version: &str) -> Result<()> {

@@ -11,7 +11,6 @@ use cooperage::container::cgroup::{self, Mount, own_directory};
 use cooperage::container::sys;
 use cooperage::told::errors::{Error, Result};
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::LinuxResources;
@@ -47,6 +46,8 @@ pub enum Cgroups {
 impl Cgroups {
     /// Where they will be, by `cgroupsPath`.
     pub fn find(global: &Global, id: &str, path: Option<&Path>) -> Result<Cgroups> {
+        // As good as not there, to clients that leave nothing out.
+        let path = path.filter(|path| !path.as_os_str().is_empty());
         if global.cgroup_manager == CgroupManager::Disabled {
             return Ok(Cgroups::None);
         }
@@ -109,6 +110,27 @@ impl Cgroups {
             }
             Cgroups::V2(directory) => Some(directory),
         }
+    }
+
+    /// All that is in them ends with the container. So they may not be everybody's, and nobody may be in them.
+    pub fn check_free(&self) -> Result<()> {
+        const FIELD: &str = "linux.cgroupsPath";
+        if let Cgroups::V1(trees) = self
+            && trees.iter().any(|tree| is_top(&tree.point, &tree.directory))
+        {
+            return Err(wrong(FIELD, "it is the top of a hierarchy"));
+        }
+        for directory in self.directories() {
+            let mut found = Vec::new();
+            collect(directory, &mut found);
+            if let Some(pid) = found.first() {
+                return Err(wrong(
+                    FIELD,
+                    format!("{}: process {pid} of somebody else's is in it", directory.display()),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Makes them. An ordinary user without a right to any has none, if nothing is asked for that would need one.
@@ -247,11 +269,14 @@ impl Cgroups {
         found
     }
 
-    /// Sends a signal to all of them.
-    pub fn signal(&self, signal: Signal) {
-        for pid in self.processes() {
-            let _ = kill(pid, signal);
+    /// Sends a signal to all of them. Returns who they were.
+    pub fn signal(&self, signal: i32) -> Vec<Pid> {
+        let all = self.processes();
+        for pid in &all {
+            // SAFETY: numbers are all that it takes. (nix knows no signal that has only a number.)
+            unsafe { libc::kill(pid.as_raw(), signal) };
         }
+        all
     }
 
     /// Removes them, with all that is in them.
@@ -265,6 +290,10 @@ impl Cgroups {
             let _ = fs::remove_dir(directory);
         }
     }
+}
+
+fn is_top(point: &Path, directory: &Path) -> bool {
+    directory.components().eq(point.components())
 }
 
 fn collect(directory: &Path, found: &mut Vec<Pid>) {

@@ -49,6 +49,7 @@ pub struct Command {
     /// What it is worth when memory runs out.
     pub oom_score: Option<i32>,
     preserved: u32,
+    listening: u32,
 }
 
 /// The five sets of capabilities.
@@ -75,8 +76,9 @@ struct Loaded {
 }
 
 impl Command {
-    /// Reads `process`; what is said in `linux` holds for every process of the container.
-    pub fn new(process: &Process, linux: &Linux, preserved: u32) -> Result<Command> {
+    /// Reads `process`; what is said in `linux` holds for every process of the container. So many open files are handed on, after those
+    /// that a service manager has handed on to the runtime.
+    pub fn new(process: &Process, linux: &Linux, preserved: u32, listening: u32) -> Result<Command> {
         check_process(process)?;
         let texts = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         let text = |text: String| {
@@ -118,7 +120,8 @@ impl Command {
                 class << 13 | priority.priority()
             }),
             oom_score: process.oom_score_adj(),
-            preserved,
+            preserved: preserved.saturating_add(listening),
+            listening,
         })
     }
 
@@ -201,7 +204,12 @@ impl Command {
     ///
     /// The order is that of chapter 9. A limit and the bounding set take rights that go next; the change of the user takes two
     /// rights, and the rest along with it; the filter could forbid any of these calls, and is the last where it may be.
-    pub fn become_it(mut self, program: &CString, state: &serde_json::Value) -> Result<Infallible> {
+    pub fn become_it(
+        mut self,
+        program: &CString,
+        number: Option<u32>,
+        state: &serde_json::Value,
+    ) -> Result<Infallible> {
         self.schedule()?;
         if let Some(domain) = self.personality {
             // SAFETY: a number is all that it takes.
@@ -221,7 +229,7 @@ impl Command {
         let environment = self.environment()?;
         let inside = self.enter_directory();
         if !self.no_new_privileges {
-            self.load_filter(state)?;
+            self.load_filter(number, state)?;
         }
         if let Some(sets) = &self.sets {
             sets.bound()?;
@@ -235,7 +243,7 @@ impl Command {
         inside.or_else(|_| self.enter_directory())?;
         if self.no_new_privileges {
             sys::set_no_new_privs("let no program that it starts give it more than it has")?;
-            self.load_filter(state)?;
+            self.load_filter(number, state)?;
         }
         default_signals()?;
         let first = 3_u32.saturating_add(self.preserved);
@@ -266,8 +274,8 @@ impl Command {
         if !all.iter().any(|variable| variable.starts_with("HOME=")) {
             all.push(format!("HOME={}", home(self.user.uid)));
         }
-        if self.preserved > 0 && std::env::var_os("LISTEN_FDS").is_some() {
-            all.push(format!("LISTEN_FDS={}", self.preserved));
+        if self.listening > 0 {
+            all.push(format!("LISTEN_FDS={}", self.listening));
             all.push("LISTEN_PID=1".to_string());
         }
         all.into_iter()
@@ -275,11 +283,11 @@ impl Command {
             .collect()
     }
 
-    fn load_filter(&mut self, state: &serde_json::Value) -> Result<()> {
+    fn load_filter(&mut self, number: Option<u32>, state: &serde_json::Value) -> Result<()> {
         let Some(loaded) = &mut self.filter else { return Ok(()) };
         let listener = loaded.filter.load_with(loaded.flags)?;
         if let (Some(fd), Some((socket, metadata))) = (listener, loaded.listener.take()) {
-            send_listener(socket, &fd, &metadata, state)?;
+            send_listener(socket, &fd, &metadata, number, state)?;
         }
         Ok(())
     }
@@ -350,11 +358,16 @@ impl Sets {
 
     fn keep(&self) -> Result<()> {
         sys::clear_ambient("hand nothing on that was handed on to us")?;
-        let (effective, permitted, inheritable) = (self.effective.0, self.permitted.0, self.inheritable.0);
+        // What the runtime does not have itself it can't give. It is asked here, inside: an ordinary user has nothing outside, and in
+        // his own user namespace everything.
+        let own =
+            sys::permitted().map_err(|errno| Error::call("see its own capabilities", "capget()", errno))?;
+        let [effective, permitted, inheritable] =
+            [self.effective, self.permitted, self.inheritable].map(|set| set.0 & own);
         sys::capset("set process.capabilities", effective, permitted, inheritable)?;
         for capability in self.ambient.members() {
             // What is not permitted and inheritable can't be ambient: runc passes over it, too.
-            if self.permitted.contains(capability) && self.inheritable.contains(capability) {
+            if Set(permitted & inheritable).contains(capability) {
                 sys::raise_ambient("set process.capabilities.ambient", capability)?;
             }
         }
@@ -364,14 +377,13 @@ impl Sets {
 
 fn sets(process: &Process) -> Result<Option<Sets>> {
     let Some(asked) = process.capabilities() else { return Ok(None) };
-    let own = sys::permitted().map_err(|errno| Error::call("see its own capabilities", "capget()", errno))?;
-    // What this kernel or this runtime does not have is left out, as runc leaves it out with a warning.
+    // What this kernel does not have is left out, as runc leaves it out with a warning.
     let set = |list: &Option<oci_spec::runtime::Capabilities>| {
         let members = list.iter().flatten().filter_map(|name| {
             let name = format!("CAP_{}", name.to_string().trim_start_matches("CAP_"));
             Capability::KNOWN.iter().copied().find(|known| known.name() == Some(name.as_str()))
         });
-        Set(Set::of(members).0 & own)
+        Set::of(members)
     };
     Ok(Some(Sets {
         bounding: set(asked.bounding()),
@@ -436,6 +448,7 @@ fn send_listener(
     mut socket: UnixStream,
     fd: &OwnedFd,
     metadata: &str,
+    number: Option<u32>,
     state: &serde_json::Value,
 ) -> Result<()> {
     use std::io::IoSlice;
@@ -444,7 +457,7 @@ fn send_listener(
     let message = serde_json::json!({
         "ociVersion": crate::bundle::VERSION,
         "fds": ["seccompFd"],
-        "pid": state.get("pid"),
+        "pid": number,
         "metadata": metadata,
         "state": state,
     })

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command as Program;
@@ -17,7 +17,7 @@ use cooperage::container::user::{Mode, User};
 use cooperage::told::errors::{Error, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use oci_spec::runtime::LinuxIdMapping;
+use oci_spec::runtime::{Hooks, LinuxIdMapping};
 
 use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
@@ -45,6 +45,7 @@ struct Unfinished {
     place: Option<Place>,
     cgroups: Cgroups,
     pid: Option<Pid>,
+    undoing: Option<(Hooks, serde_json::Value)>,
 }
 
 impl Drop for Unfinished {
@@ -56,6 +57,10 @@ impl Drop for Unfinished {
         }
         let _ = self.cgroups.destroy();
         let _ = place.remove();
+        // What other hooks have made is theirs to undo, and they learn of the end by these.
+        if let Some((all, state)) = &self.undoing {
+            hooks::run_all("poststop", all.poststop(), state, |_| {});
+        }
     }
 }
 
@@ -67,14 +72,14 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
     paths::check_sysctls(&bundle, &namespaces)?;
-    let command = Command::new(process, &bundle.linux, making.preserve_fds)?;
+    let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
     let mapped = idmaps::of(&bundle, &namespaces)?;
     if !namespaces.has(CloneFlags::CLONE_NEWUSER) && Command::may_trace(process) {
         exe::keep_out_of_reach(Mode::Host)?;
     }
 
     let place = Place::claim(global, id)?;
-    let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None };
+    let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None, undoing: None };
     let place = unfinished.place.as_ref().ok_or_else(|| Error::new("create", "no place"))?;
     let resources = bundle.linux.resources().as_ref();
     let scope = Scope::of(global, id, bundle.linux.cgroups_path().as_deref())?;
@@ -82,6 +87,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         Some(_) => Cgroups::None, // systemd takes in a process that is there
         None => Cgroups::find(global, id, bundle.linux.cgroups_path().as_deref())?,
     };
+    cgroups.check_free()?;
     // Noted before they are made: whatever happens, it is known what is to be removed.
     let mut record = Record::new(id, &bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
     record.scope = scope.as_ref().map(|scope| scope.unit.clone());
@@ -108,7 +114,10 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     let mut command = Some(command);
     let oom_score = command.as_ref().and_then(|command| command.oom_score);
     let shared = &mut command;
-    let half = |parent: &Parent| child.live(parent, shared.take(), gate);
+    let half = |parent: &Parent| {
+        place.leave_to_maker()?;
+        child.live(parent, shared.take(), gate)
+    };
     let mut newborn = bear(cgroups.open()?, namespaces.at_birth(), half)?;
     unfinished.pid = Some(newborn.pid());
 
@@ -134,6 +143,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     newborn.until_arrival()?;
     let state = record.state(Status::Creating);
     if let Some(all) = bundle.spec.hooks() {
+        unfinished.undoing = Some((all.clone(), record.state(Status::Stopped)));
         #[allow(deprecated)]
         hooks::run("prestart", all.prestart(), &state)?;
         hooks::run("createRuntime", all.create_runtime(), &state)?;
@@ -144,6 +154,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     if let Some(file) = &making.pid_file {
         write_pid(file, newborn.pid())?;
     }
+    place.show_gate()?;
     unfinished.pid = None;
     let place = unfinished.place.take().ok_or_else(|| Error::new("create", "no place"))?;
     Ok(Created { place, record, newborn })
@@ -217,9 +228,10 @@ impl Inside<'_> {
         parent.report_arrival();
         parent.until_released()?;
 
-        let mut state = serde_json::Value::Null;
+        // While the machine's /proc is still there: the number that others know it by.
+        let number = fs::File::open("/proc").ok().and_then(number_in);
         if let Some(all) = bundle.spec.hooks() {
-            state = own_state(self.id, bundle);
+            let state = own_state(self.id, bundle, Status::Creating, std::process::id());
             hooks::run("createContainer", all.create_container(), &state)?;
         }
         mounts::make_read_only(later)?;
@@ -238,24 +250,36 @@ impl Inside<'_> {
 
         start::wait_to_be_started(gate, |_| {
             if let Some(all) = bundle.spec.hooks() {
+                let state = own_state(self.id, bundle, Status::Created, std::process::id());
                 hooks::run("startContainer", all.start_container(), &state)?;
             }
-            command.become_it(&program, &state)
+            let state = own_state(self.id, bundle, Status::Created, number.unwrap_or(0));
+            command.become_it(&program, number, &state)
         })
     }
     // ANCHOR_END: create-inside
 }
 
-/// The state as the hooks inside see it: the process's number is the one that it has there.
-fn own_state(id: &str, bundle: &Bundle) -> serde_json::Value {
+/// How many open files a service manager has handed on. See sd_listen_fds(3).
+fn handed_on() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// The state, told from inside: hooks there are told the number that the process has there.
+fn own_state(id: &str, bundle: &Bundle, status: Status, pid: u32) -> serde_json::Value {
     serde_json::json!({
         "ociVersion": bundle.spec.version(),
         "id": id,
-        "status": "created",
-        "pid": std::process::id(),
+        "status": status.word(),
+        "pid": pid,
         "bundle": bundle.directory,
-        "annotations": bundle.spec.annotations(),
+        "annotations": bundle.spec.annotations().clone().unwrap_or_default(),
     })
+}
+
+/// The number that this process has in the PID namespace that this /proc belongs to.
+pub fn number_in(proc: impl AsFd) -> Option<u32> {
+    nix::fcntl::readlinkat(proc, "self").ok()?.to_str()?.parse().ok()
 }
 
 fn is_first() -> bool {

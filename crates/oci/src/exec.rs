@@ -11,12 +11,14 @@ use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, CloneFlags};
 use cooperage::container::user::{Mode, User};
 use cooperage::told::errors::{Error, Result};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode as Permissions;
 use oci_spec::runtime::Process;
 
 use crate::bundle::{Bundle, wrong};
 use crate::cli::{Exec, Global};
 use crate::command::{Command, set_affinity};
-use crate::create::{console, write_pid};
+use crate::create::{console, number_in, write_pid};
 use crate::namespaces::Namespaces;
 use crate::paths::set_oom_score;
 use crate::record::{Record, Status, config, look};
@@ -33,7 +35,7 @@ pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
     // As it was when the container was created, whatever is in the bundle by now.
     let bundle = config(global, &args.id, &record)?;
     let process = process(args, &bundle)?;
-    let command = Command::new(&process, &bundle.linux, args.preserve_fds)?;
+    let command = Command::new(&process, &bundle.linux, args.preserve_fds, 0)?;
     if bundle
         .linux
         .namespaces()
@@ -90,7 +92,14 @@ fn join(
         if let Some(affinity) = affinity {
             set_affinity("final", affinity.cpu_affinity_final().as_deref())?;
         }
+        let proc = nix::fcntl::open(
+            "/proc",
+            OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Permissions::empty(),
+        )
+        .ok();
         namespaces.enter(parent)?;
+        let number = proc.and_then(|proc| number_in(&proc));
         parent.report_arrival();
         parent.until_released()?;
         if has_users {
@@ -105,7 +114,7 @@ fn join(
             sys::setsid("begin a session of its own: nobody outside is in it")?;
         }
         let program = command.find_program()?;
-        command.become_it(&program, &state)
+        command.become_it(&program, number, &state)
     };
     let mut newborn = bear(record.cgroups.open()?, CloneFlags::empty(), half)?;
     newborn.until_arrival()?;

@@ -71,20 +71,25 @@ pub fn kill(global: &Global, args: &Kill) -> Result<()> {
         Status::Creating => return Err(Error::new(step, "it is being made")),
         _ => {}
     }
-    if args.all || (signal == Signal::SIGKILL && !record.own_pids) {
-        record.cgroups.signal(signal);
+    let all = if args.all || (signal == libc::SIGKILL && !record.own_pids) {
+        record.cgroups.signal(signal)
+    } else {
+        Vec::new()
+    };
+    // To each once: the first may be gone by now, or count its signals.
+    if !all.contains(&record.process()) {
+        send(&record, signal)
+            .map_err(|errno| Error::call(&step, format!("pidfd_send_signal({signal})"), errno))?;
     }
-    send(&record, signal)
-        .map_err(|errno| Error::call(&step, format!("pidfd_send_signal({signal})"), errno))?;
     // A frozen process of version 1 does not even die.
-    if signal == Signal::SIGKILL && status == Status::Paused {
+    if signal == libc::SIGKILL && status == Status::Paused {
         record.cgroups.freeze(false)?;
     }
     Ok(())
 }
 
 /// Sends a signal to the first process, and to no other that has got its number meanwhile: a pidfd stays with its process.
-fn send(record: &Record, signal: Signal) -> nix::Result<()> {
+fn send(record: &Record, signal: i32) -> nix::Result<()> {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     // SAFETY: numbers are all that it takes; the result is a new descriptor that nobody else owns.
     let pidfd = unsafe {
@@ -97,21 +102,32 @@ fn send(record: &Record, signal: Signal) -> nix::Result<()> {
     // SAFETY: numbers and a null pointer: no further information comes along.
     Errno::result(unsafe {
         let nothing = std::ptr::null::<libc::siginfo_t>();
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as i32, nothing, 0)
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0)
     })
     .map(drop)
 }
 // ANCHOR_END: kill
 
-/// A signal by its name or its number.
-fn signal(text: &str) -> Result<Signal> {
-    let upper = text.to_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    let found = match text.parse::<i32>() {
-        Ok(number) => Signal::try_from(number).ok(),
-        Err(_) => Signal::from_str(&name).ok(),
+/// A signal by its name or its number: also one that has only a number, as systemd in a container wants it, or none, which asks whether
+/// the process is there.
+fn signal(text: &str) -> Result<i32> {
+    let name = text.to_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let number = |text: &str| text.parse::<i32>().ok();
+    let found = match name {
+        "RTMIN" => Some(first),
+        "RTMAX" => Some(last),
+        _ => name
+            .strip_prefix("RTMIN+")
+            .and_then(|rest| first.checked_add(number(rest)?))
+            .or_else(|| name.strip_prefix("RTMAX-").and_then(|rest| last.checked_sub(number(rest)?)))
+            .or_else(|| number(text))
+            .or_else(|| Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32)),
     };
-    found.ok_or_else(|| Error::new("send a signal", format!("{text:?} is no signal")))
+    found
+        .filter(|number| (0..=last).contains(number))
+        .ok_or_else(|| Error::new("send a signal", format!("{text:?} is no signal")))
 }
 
 // ANCHOR: delete
@@ -127,8 +143,9 @@ pub fn delete(global: &Global, args: &Delete) -> Result<()> {
         read => read?,
     };
     match place.status(&record) {
-        // Whoever was making it has the place to himself until it is made. So he is gone.
-        Status::Stopped | Status::Creating => {}
+        Status::Stopped => {}
+        // Whoever was making it has the place to himself until it is made. So he is gone, and what he has begun is not.
+        Status::Creating => kill_all(&record)?,
         _ if args.force => kill_all(&record)?,
         // It has never begun.
         Status::Created => kill_all(&record)?,
@@ -143,8 +160,8 @@ pub fn delete(global: &Global, args: &Delete) -> Result<()> {
 
 /// Kills all that is left of it, and waits until it is gone.
 fn kill_all(record: &Record) -> Result<()> {
-    let _ = send(record, Signal::SIGKILL);
-    record.cgroups.signal(Signal::SIGKILL);
+    let _ = send(record, libc::SIGKILL);
+    record.cgroups.signal(libc::SIGKILL);
     if record.cgroups.is_frozen() {
         record.cgroups.freeze(false)?;
     }
@@ -163,7 +180,7 @@ fn kill_all(record: &Record) -> Result<()> {
 fn remove(global: &Global, place: &Place, record: &Record) -> Result<()> {
     // Without a PID namespace the others do not end with the first.
     if !record.own_pids {
-        record.cgroups.signal(Signal::SIGKILL);
+        record.cgroups.signal(libc::SIGKILL);
     }
     record.cgroups.destroy()?;
     if let Some(unit) = &record.scope {

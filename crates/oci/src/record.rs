@@ -30,6 +30,8 @@ const FILE: &str = "state.json";
 const CONFIG: &str = "config.json";
 /// The socket at which a container that was created waits.
 const GATE: &str = "start";
+/// Its name as long as the container is being made.
+const CLOSED_GATE: &str = "start.new";
 
 /// What is written there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -181,6 +183,16 @@ impl Place {
         fs::write(&file, text).map_err(|error| Error::io("keep config.json", &file, &error))
     }
 
+    /// In a child: lets go of the lock, without opening it for others. The two share it, so a child that lived on would keep it
+    /// when its maker was killed, and nobody could ever delete the container.
+    pub fn leave_to_maker(&self) -> Result<()> {
+        const STEP: &str = "leave the lock to the runtime";
+        let nothing = File::open("/dev/null").map_err(|error| Error::io(STEP, "/dev/null", &error))?;
+        // SAFETY: numbers are all that it takes; the lock's descriptor stays this value's, and stands for something else now.
+        let result = unsafe { libc::dup3(nothing.as_raw_fd(), self._lock.as_raw_fd(), libc::O_CLOEXEC) };
+        Errno::result(result).map(drop).map_err(|errno| Error::call(STEP, "dup3()", errno))
+    }
+
     /// Removes it, with all that is in it.
     pub fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.directory)
@@ -196,7 +208,7 @@ impl Place {
         let flags = SockFlag::SOCK_CLOEXEC;
         let gate = socket(AddressFamily::Unix, SockType::Stream, flags, None)
             .map_err(|errno| failed("socket(AF_UNIX)", errno))?;
-        let address = self.address()?;
+        let address = self.address(CLOSED_GATE)?;
         bind(gate.as_raw_fd(), &address).map_err(|errno| failed("bind()", errno))?;
         listen(&gate, Backlog::new(1).unwrap_or(Backlog::MAXCONN))
             .map_err(|errno| failed("listen()", errno))?;
@@ -209,7 +221,7 @@ impl Place {
         let flags = SockFlag::SOCK_CLOEXEC;
         let knocking = socket(AddressFamily::Unix, SockType::Stream, flags, None)
             .map_err(|errno| Error::call(STEP, "socket(AF_UNIX)", errno))?;
-        match connect(knocking.as_raw_fd(), &self.address()?) {
+        match connect(knocking.as_raw_fd(), &self.address(GATE)?) {
             Ok(()) => Ok(Some(knocking)),
             Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::call(STEP, "connect()", errno)),
@@ -217,13 +229,19 @@ impl Place {
     }
     // ANCHOR_END: gate
 
+    /// The container is made, and waits: now the gate has the name by which it is found.
+    pub fn show_gate(&self) -> Result<()> {
+        let (from, to) = (self.directory.join(CLOSED_GATE), self.directory.join(GATE));
+        fs::rename(from, &to).map_err(|error| Error::io("let the container be started", &to, &error))
+    }
+
     /// Nobody waits there any more.
     pub fn remove_gate(&self) {
         let _ = fs::remove_file(self.directory.join(GATE));
     }
 
-    fn address(&self) -> Result<UnixAddr> {
-        let name = format!("/proc/self/fd/{}/{GATE}", self._lock.as_raw_fd());
+    fn address(&self, name: &str) -> Result<UnixAddr> {
+        let name = format!("/proc/self/fd/{}/{name}", self._lock.as_raw_fd());
         UnixAddr::new(name.as_str()).map_err(|errno| Error::call("name the gate", "sockaddr_un", errno))
     }
 }
@@ -287,6 +305,7 @@ fn status_in(record: &Record, directory: &Path) -> Status {
         _ if record.pid == 0 => Status::Creating,
         Some(born) if born == record.born => match directory.join(GATE).exists() {
             true => Status::Created,
+            false if directory.join(CLOSED_GATE).exists() => Status::Creating,
             false if record.cgroups.is_frozen() => Status::Paused,
             false => Status::Running,
         },

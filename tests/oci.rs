@@ -1,0 +1,22 @@
+//! Chapter 10's runtime without any client: by its command line, as the standard has it, and against hostile bundles.
+
+#![allow(clippy::panic)] // that is how a test fails
+
+mod support;
+
+#[path = "oci/exec.rs"]
+mod exec;
+#[path = "oci/hooks.rs"]
+mod hooks;
+#[path = "oci/kit.rs"]
+mod kit;
+#[path = "oci/lifecycle.rs"]
+mod lifecycle;
+
+fn main() -> std::process::ExitCode {
+    let mut cases = Vec::new();
+    cases.extend(lifecycle::cases());
+    cases.extend(hooks::cases());
+    cases.extend(exec::cases());
+    support::main(cases)
+}
