@@ -7,7 +7,7 @@
 //! asserted.
 //!
 //!     cargo bench                         # everything but the builds, some minutes; as root
-//!     cargo bench -- start --rounds 100   # one part: start, many, scale, layers, memory, filter, builds
+//!     cargo bench -- start --rounds 100   # one part: start, many, scale, layers, memory, oci, filter, builds
 //!     cargo bench -- filter --profile default.json   # with Docker's seccomp profile from there
 //!     cargo bench -- --write              # also into the book: book/costs/, and the plot
 
@@ -19,6 +19,8 @@ mod filter;
 mod libseccomp;
 #[path = "start/memory.rs"]
 mod memory;
+#[path = "start/oci.rs"]
+mod oci;
 #[path = "start/plot.rs"]
 mod plot;
 #[path = "start/scale.rs"]
@@ -77,6 +79,9 @@ fn main() -> Outcome {
     if options.wants("memory") {
         tables.push(memory::memory_and_size()?);
     }
+    if options.wants("oci") {
+        tables.push(oci::race(&options)?);
+    }
     if options.wants("filter") {
         tables.push(filter::cost(&options)?);
     }
@@ -100,7 +105,7 @@ fn options() -> Outcome<Options> {
             "--write" => options.write = true,
             "--rounds" => options.rounds = arguments.next().ok_or("--rounds N")?.parse()?,
             "--profile" => options.profile = Some(arguments.next().ok_or("--profile FILE")?),
-            "start" | "many" | "scale" | "layers" | "memory" | "filter" | "builds" => {
+            "start" | "many" | "scale" | "layers" | "memory" | "oci" | "filter" | "builds" => {
                 options.parts.push(argument)
             }
             other => return Err(format!("{other:?}: see the top of benches/start.rs").into()),
