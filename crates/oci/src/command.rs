@@ -130,11 +130,6 @@ impl Command {
         &self.user
     }
 
-    /// May it look into other processes, the runtime's included?
-    pub fn may_trace(process: &Process) -> bool {
-        sets(process).ok().flatten().is_none_or(|sets| sets.bounding.contains(Capability::SYS_PTRACE))
-    }
-
     /// Sets the limits of another process: one in a user namespace may not raise them itself.
     pub fn set_limits(&self, pid: Pid) -> Result<()> {
         for limit in &self.limits {

@@ -17,7 +17,7 @@ use cooperage::container::user::{Mode, User};
 use cooperage::told::errors::{Error, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use oci_spec::runtime::{Hooks, LinuxIdMapping};
+use oci_spec::runtime::{Hooks, Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
@@ -71,11 +71,9 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
     paths::check_sysctls(&bundle, &namespaces)?;
+    keep_out_of_reach(&bundle.linux)?;
     let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
     let mapped = idmaps::of(&bundle, &namespaces)?;
-    if !namespaces.has(CloneFlags::CLONE_NEWUSER) && Command::may_trace(process) {
-        exe::keep_out_of_reach(Mode::Host)?;
-    }
 
     let place = Place::claim(global, id)?;
     let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None, undoing: None };
@@ -146,6 +144,23 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     Ok(Created { place, record, newborn })
 }
 // ANCHOR_END: create
+
+/// Has the runtime begin once more from where nobody in the container can write to its program. An image can have it run inside, as
+/// /proc/self/exe, and then hold on to the file (CVE-2019-5736). Where the container's users are all strangers to the host, the owner
+/// of the file is none of them.
+pub fn keep_out_of_reach(linux: &Linux) -> Result<()> {
+    let own = geteuid().as_raw();
+    let mut new = false;
+    for namespace in linux.namespaces().iter().flatten() {
+        new |= namespace.typ() == LinuxNamespaceType::User && namespace.path().is_none();
+    }
+    let is_own =
+        |one: &LinuxIdMapping| own.checked_sub(one.host_id()).is_some_and(|offset| offset < one.size());
+    if new && !linux.uid_mappings().iter().flatten().any(is_own) {
+        return Ok(());
+    }
+    if geteuid().is_root() { exe::keep_out_of_reach(Mode::Host) } else { exe::keep_own_out_of_reach() }
+}
 
 /// What the child's half needs to know.
 struct Inside<'a> {
