@@ -8,6 +8,8 @@ mod support;
 mod exec;
 #[path = "oci/hooks.rs"]
 mod hooks;
+#[path = "oci/hostile.rs"]
+mod hostile;
 #[path = "oci/kit.rs"]
 mod kit;
 #[path = "oci/lifecycle.rs"]
@@ -18,5 +20,6 @@ fn main() -> std::process::ExitCode {
     cases.extend(lifecycle::cases());
     cases.extend(hooks::cases());
     cases.extend(exec::cases());
+    cases.extend(hostile::cases());
     support::main(cases)
 }
