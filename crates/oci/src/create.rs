@@ -71,7 +71,6 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
     paths::check_sysctls(&bundle, &namespaces)?;
-    keep_out_of_reach(&bundle.linux)?;
     let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
     let mapped = idmaps::of(&bundle, &namespaces)?;
 
@@ -145,7 +144,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
 }
 // ANCHOR_END: create
 
-/// Has the runtime begin once more from where nobody in the container can write to its program. An image can have it run inside, as
+/// Before anything is opened: has the runtime begin once more from where nobody in the container can write to its program. An image can have it run inside, as
 /// /proc/self/exe, and then hold on to the file (CVE-2019-5736). Where the container's users are all strangers to the host, the owner
 /// of the file is none of them.
 pub fn keep_out_of_reach(linux: &Linux) -> Result<()> {
