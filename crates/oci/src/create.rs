@@ -202,7 +202,7 @@ impl Inside<'_> {
             sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)?;
         }
         if namespaces.has_new(CLONE_NEWTIME) {
-            set_clocks(bundle)?;
+            set_clocks(bundle, namespaces.has_others())?;
         }
         if namespaces.has_new(CloneFlags::CLONE_NEWNET) {
             let netlink = Netlink::open("ask the kernel for changes to the container's own network")?;
@@ -325,7 +325,7 @@ fn write_maps(pid: Pid, bundle: &Bundle, namespaces: &Namespaces) -> Result<()> 
 // ANCHOR_END: create-maps
 
 /// A time namespace is entered by execve(2), and its clocks are set before that.
-fn set_clocks(bundle: &Bundle) -> Result<()> {
+fn set_clocks(bundle: &Bundle, watched: bool) -> Result<()> {
     sys::unshare("have clocks of its own", CLONE_NEWTIME)?;
     let Some(offsets) = bundle.linux.time_offsets() else { return Ok(()) };
     let text: String = offsets
@@ -334,7 +334,13 @@ fn set_clocks(bundle: &Bundle) -> Result<()> {
             format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
         })
         .collect();
-    sys::write_file("set linux.timeOffsets", Path::new("/proc/self/timens_offsets"), text)
+    // The file is root's as long as this process is not dumpable. In namespaces that are all new nobody is there to make use of it.
+    if !watched {
+        nix::sys::prctl::set_dumpable(true)
+            .map_err(|errno| Error::call("set linux.timeOffsets", "prctl(PR_SET_DUMPABLE)", errno))?;
+    }
+    sys::write_file("set linux.timeOffsets", Path::new("/proc/self/timens_offsets"), text)?;
+    sys::set_not_dumpable(OUT_OF_REACH)
 }
 
 fn set_size(bundle: &Bundle) {
