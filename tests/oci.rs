@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "oci/config.rs"]
+mod config;
 #[path = "oci/exec.rs"]
 mod exec;
 #[path = "oci/hooks.rs"]
@@ -20,6 +22,7 @@ fn main() -> std::process::ExitCode {
     cases.extend(lifecycle::cases());
     cases.extend(hooks::cases());
     cases.extend(exec::cases());
+    cases.extend(config::cases());
     cases.extend(hostile::cases());
     support::main(cases)
 }
