@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -59,9 +60,16 @@ impl Parent {
     /// has joined one has to have one.
     pub fn hand_over(&self, new: CloneFlags) -> Result<()> {
         let why = "be born again: a PID namespace is that of children";
+        let failed = |errno| Error::call(why, "pipe2()", errno);
+        let (told, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
         // SAFETY: this process has one thread, as the child of one that has one.
         match unsafe { sys::clone(why, new | CloneFlags::CLONE_PARENT)? } {
-            None => Ok(()),
+            None => {
+                // Whatever this one reports, its number has to come first: it waits until that was sent.
+                drop(tell);
+                let _ = File::from(told).read(&mut [0]);
+                Ok(())
+            }
             Some(pid) => {
                 self.send(&Report::Successor(pid.as_raw()));
                 sys::exit(0)
