@@ -9,8 +9,9 @@ use clap::Parser;
 use cooperage::container::console::Console;
 use cooperage::container::process::Status;
 use cooperage::told::errors::{Error, Result};
+use oci::bundle::Bundle;
 use oci::cli::{Cli, Command, Create, Global};
-use oci::create::{console, create};
+use oci::create::{console, create, keep_out_of_reach};
 use oci::{exec, lifecycle, log, report, start};
 
 fn main() -> ExitCode {
@@ -49,12 +50,14 @@ fn run(global: &Global, command: &Command) -> Result<Option<Status>> {
 }
 
 fn create_container(global: &Global, args: &Create) -> Result<()> {
-    let terminal = oci::bundle::Bundle::load(&args.making.bundle)?.has_terminal();
-    let console: Console = console(terminal, args.making.console_socket.as_deref())?.ok_or_else(|| {
-        Error::new(
-            "create the container",
-            "process.terminal is true, and there is no --console-socket to send it to",
-        )
-    })?;
+    let bundle = Bundle::load(&args.making.bundle)?;
+    keep_out_of_reach(&bundle.linux)?;
+    let console: Console = console(bundle.has_terminal(), args.making.console_socket.as_deref())?
+        .ok_or_else(|| {
+            Error::new(
+                "create the container",
+                "process.terminal is true, and there is no --console-socket to send it to",
+            )
+        })?;
     create(global, &args.making, &args.id, &console).map(drop)
 }

@@ -387,6 +387,13 @@ pub fn open_beneath(why: &str, directory: BorrowedFd, name: &Path, how: OFlag) -
     open_resolved(why, directory, name, how, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
+/// As [`open_beneath`], with RESOLVE_NO_XDEV besides: what is mounted on the way, or over the file itself, is not what was looked for.
+pub fn open_beneath_one_mount(why: &str, directory: BorrowedFd, name: &Path, how: OFlag) -> Result<OwnedFd> {
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    open_resolved(why, directory, name, how, resolve)
+}
+
 // ANCHOR: sys-open-resolved
 fn open_resolved(
     why: &str,

@@ -83,6 +83,29 @@ pub const CGROUP2_MOUNTED: &str = "cgroup2-mounted";
 /// The machine's /dev is the kernel's own, and not one that a container engine has made.
 pub const DEVTMPFS: &str = "devtmpfs";
 
+/// The schemas of the runtime specification, and a program that reads them.
+pub const OCI_SCHEMAS: &str = "oci-schemas";
+
+/// Where Debian has the schemas; or wherever `OCI_SCHEMAS` says.
+pub fn schemas() -> PathBuf {
+    let usual = "/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema";
+    std::env::var_os("OCI_SCHEMAS").map_or(usual.into(), PathBuf::from)
+}
+
+fn missing_schemas() -> Option<String> {
+    let place = schemas();
+    if !place.join("state-schema.json").is_file() {
+        let place = place.display();
+        return Some(format!(
+            "there is no {place}; install golang-github-opencontainers-specs-dev, or say OCI_SCHEMAS=DIR"
+        ));
+    }
+    let found =
+        std::process::Command::new("python3").args(["-W", "ignore", "-c", "import jsonschema"]).output();
+    let works = found.is_ok_and(|output| output.status.success());
+    (!works).then(|| "python3 has no jsonschema; install python3-jsonschema".to_string())
+}
+
 static CASE: OnceLock<String> = OnceLock::new();
 
 /// The case that this process runs, if it runs one: `NAME::root` or `NAME::user`.
@@ -196,6 +219,7 @@ impl Machine {
                 need,
                 "a container engine has made this /dev, and what is borrowed from it looks otherwise",
             )),
+            OCI_SCHEMAS => missing_schemas().map(|reason| lack(need, &reason)),
             need => self.lacks_feature(need),
         })
     }

@@ -18,6 +18,7 @@ const MEASURED: [(&str, u64); 8] = [
     ("clients", 140),
     ("exercises", 240),
     ("lab", 15),
+    ("oci", 60),
     ("overlay", 2),
     ("pages", 60),
 ];

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -128,11 +129,6 @@ impl Command {
     /// The user of the terminal.
     pub fn user(&self) -> &User {
         &self.user
-    }
-
-    /// May it look into other processes, the runtime's included?
-    pub fn may_trace(process: &Process) -> bool {
-        sets(process).ok().flatten().is_none_or(|sets| sets.bounding.contains(Capability::SYS_PTRACE))
     }
 
     /// Sets the limits of another process: one in a user namespace may not raise them itself.
@@ -553,7 +549,9 @@ fn home(uid: Uid) -> String {
     const LARGEST: u64 = 1 << 20;
     use std::io::Read;
     let mut text = String::new();
-    if let Ok(file) = fs::OpenOptions::new().read(true).open("/etc/passwd") {
+    // An image may have anything there: a pipe that nobody writes to is not waited for.
+    let how = libc::O_NONBLOCK | libc::O_NOCTTY;
+    if let Ok(file) = fs::OpenOptions::new().read(true).custom_flags(how).open("/etc/passwd") {
         let _ = file.take(LARGEST).read_to_string(&mut text);
     }
     let found = text.lines().find_map(|line| {

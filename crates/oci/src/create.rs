@@ -17,7 +17,7 @@ use cooperage::container::user::{Mode, User};
 use cooperage::told::errors::{Error, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use oci_spec::runtime::{Hooks, LinuxIdMapping};
+use oci_spec::runtime::{Hooks, Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
@@ -74,9 +74,6 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     paths::check_sysctls(&bundle, &namespaces)?;
     let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
     let mapped = idmaps::of(&bundle, &namespaces)?;
-    if !namespaces.has(CloneFlags::CLONE_NEWUSER) && Command::may_trace(process) {
-        exe::keep_out_of_reach(Mode::Host)?;
-    }
 
     let place = Place::claim(global, id)?;
     let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None, undoing: None };
@@ -161,6 +158,23 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
 }
 // ANCHOR_END: create
 
+/// Before anything is opened: has the runtime begin once more from where nobody in the container can write to its program. An image can have it run inside, as
+/// /proc/self/exe, and then hold on to the file (CVE-2019-5736). Where the container's users are all strangers to the host, the owner
+/// of the file is none of them.
+pub fn keep_out_of_reach(linux: &Linux) -> Result<()> {
+    let own = geteuid().as_raw();
+    let mut new = false;
+    for namespace in linux.namespaces().iter().flatten() {
+        new |= namespace.typ() == LinuxNamespaceType::User && namespace.path().is_none();
+    }
+    let is_own =
+        |one: &LinuxIdMapping| own.checked_sub(one.host_id()).is_some_and(|offset| offset < one.size());
+    if new && !linux.uid_mappings().iter().flatten().any(is_own) {
+        return Ok(());
+    }
+    if geteuid().is_root() { exe::keep_out_of_reach(Mode::Host) } else { exe::keep_own_out_of_reach() }
+}
+
 /// What the child's half needs to know.
 struct Inside<'a> {
     id: &'a str,
@@ -204,7 +218,7 @@ impl Inside<'_> {
             sys::unshare("see this cgroup as the root of all cgroups", CloneFlags::CLONE_NEWCGROUP)?;
         }
         if namespaces.has_new(CLONE_NEWTIME) {
-            set_clocks(bundle)?;
+            set_clocks(bundle, namespaces.has_others())?;
         }
         if namespaces.has_new(CloneFlags::CLONE_NEWNET) {
             let netlink = Netlink::open("ask the kernel for changes to the container's own network")?;
@@ -329,7 +343,7 @@ fn write_maps(pid: Pid, bundle: &Bundle, namespaces: &Namespaces) -> Result<()> 
 }
 
 /// A time namespace is entered by execve(2), and its clocks are set before that.
-fn set_clocks(bundle: &Bundle) -> Result<()> {
+fn set_clocks(bundle: &Bundle, watched: bool) -> Result<()> {
     sys::unshare("have clocks of its own", CLONE_NEWTIME)?;
     let Some(offsets) = bundle.linux.time_offsets() else { return Ok(()) };
     let text: String = offsets
@@ -338,7 +352,13 @@ fn set_clocks(bundle: &Bundle) -> Result<()> {
             format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
         })
         .collect();
-    sys::write_file("set linux.timeOffsets", Path::new("/proc/self/timens_offsets"), text)
+    // The file is root's as long as this process is not dumpable. In namespaces that are all new nobody is there to make use of it.
+    if !watched {
+        nix::sys::prctl::set_dumpable(true)
+            .map_err(|errno| Error::call("set linux.timeOffsets", "prctl(PR_SET_DUMPABLE)", errno))?;
+    }
+    sys::write_file("set linux.timeOffsets", Path::new("/proc/self/timens_offsets"), text)?;
+    sys::set_not_dumpable(OUT_OF_REACH)
 }
 
 fn set_size(bundle: &Bundle) {

@@ -4,12 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use cooperage::container::console::Console;
-use cooperage::container::power::exe;
 use cooperage::container::process::signals::block_signals;
 use cooperage::container::process::{Child, Parent, Status as Ended, bear};
 use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, CloneFlags};
-use cooperage::container::user::{Mode, User};
+use cooperage::container::user::User;
 use cooperage::told::errors::{Error, Result};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode as Permissions;
@@ -18,7 +17,7 @@ use oci_spec::runtime::Process;
 use crate::bundle::{Bundle, wrong};
 use crate::cli::{Exec, Global};
 use crate::command::{Command, set_affinity};
-use crate::create::{console, number_in, write_pid};
+use crate::create::{console, keep_out_of_reach, number_in, write_pid};
 use crate::namespaces::Namespaces;
 use crate::paths::set_oom_score;
 use crate::record::{Record, Status, config, look};
@@ -35,16 +34,8 @@ pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
     // As it was when the container was created, whatever is in the bundle by now.
     let bundle = config(global, &args.id, &record)?;
     let process = process(args, &bundle)?;
+    keep_out_of_reach(&bundle.linux)?;
     let command = Command::new(&process, &bundle.linux, args.preserve_fds, 0)?;
-    if bundle
-        .linux
-        .namespaces()
-        .iter()
-        .flatten()
-        .all(|one| one.typ() != oci_spec::runtime::LinuxNamespaceType::User)
-    {
-        exe::keep_out_of_reach(Mode::Host)?;
-    }
     let terminal = process.terminal() == Some(true);
     let own = match console(terminal, args.console_socket.as_deref())? {
         Some(console) => console,

@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 
 use crate::bundle::Bundle;
 use crate::cli::{Delete, Global, Kill, Run, Update};
-use crate::create::{console, create};
+use crate::create::{console, create, keep_out_of_reach};
 use crate::record::{Place, Record, Status, born, look};
 use crate::{hooks, log, resources, start, systemd};
 
@@ -23,6 +23,7 @@ pub const WITHOUT_END: Duration = Duration::from_secs(u32::MAX as u64);
 /// `run`: the commands one after the other. The status is the command's, or nothing if it is not waited for.
 pub fn run(global: &Global, args: &Run) -> Result<Option<Ended>> {
     let bundle = Bundle::load(&args.making.bundle)?;
+    keep_out_of_reach(&bundle.linux)?;
     let own = match console(bundle.has_terminal(), args.making.console_socket.as_deref())? {
         Some(console) => console,
         None if args.detach => {

@@ -20,6 +20,7 @@ use oci_spec::runtime::Mount;
 use crate::bundle::{Bundle, wrong};
 use crate::cgroups::Cgroups;
 use crate::idmaps::Mapped;
+use crate::paths::PROC_ROOT;
 use crate::root::propagation;
 
 /// Attributes of a mount, from linux/mount.h.
@@ -399,7 +400,9 @@ const MAY_BE_COVERED: [&str; 10] = [
 fn may_cover(root: &NewRoot, place: BorrowedFd, tree: &OwnedFd, field: &str) -> Result<()> {
     let is_proc =
         |fd: &BorrowedFd| fstatfs(fd).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
-    if !is_proc(&place) || is_proc(&tree.as_fd()) {
+    // A whole /proc may be on /proc. But one file of it over another is as bad as a stranger (CVE-2025-52881).
+    let is_top = |fd: &BorrowedFd| nix::sys::stat::fstat(fd).is_ok_and(|found| found.st_ino == PROC_ROOT);
+    if !is_proc(&place) || (is_proc(&tree.as_fd()) && is_top(&place) && is_top(&tree.as_fd())) {
         return Ok(());
     }
     let allowed = MAY_BE_COVERED.iter().any(|name| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, CloneFlags, MsFlags};
-use cooperage::told::errors::{Error, Result};
+use cooperage::told::errors::{Advise, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
@@ -120,20 +120,28 @@ pub fn check_sysctls(bundle: &Bundle, namespaces: &Namespaces) -> Result<()> {
     Ok(())
 }
 
+/// The inode of the root directory of every /proc.
+pub const PROC_ROOT: u64 = 1;
+
 // ANCHOR: set-sysctls
-/// Sets them, in the kernel's own /proc: no file that an image or a mount has put there takes them (CVE-2025-52881).
+/// Sets them, in the kernel's own /proc: no file that an image or a mount has put there takes them, and no other file of /proc that is
+/// mounted over the one of that name (CVE-2025-52881).
 pub fn set_sysctls(root: &NewRoot, bundle: &Bundle) -> Result<()> {
-    let Some(all) = bundle.linux.sysctl() else { return Ok(()) };
+    let Some(all) = bundle.linux.sysctl().as_ref().filter(|all| !all.is_empty()) else { return Ok(()) };
     let mut all: Vec<_> = all.iter().collect();
     all.sort();
+    let how = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let proc = sys::open_beneath("set linux.sysctl", root.as_fd(), Path::new("proc"), how)?;
+    let kind = fstatfs(&proc).map_err(|errno| Error::call("set linux.sysctl", "fstatfs(/proc)", errno))?;
+    let inode = fstat(&proc).map_err(|errno| Error::call("set linux.sysctl", "fstat(/proc)", errno))?.st_ino;
+    if kind.filesystem_type() != PROC_SUPER_MAGIC || inode != PROC_ROOT {
+        return Err(Error::new("set linux.sysctl", "something else is mounted on /proc"));
+    }
     for (name, value) in all {
         let step = format!("set {name}");
-        let path = Path::new("proc/sys").join(name.replace('.', "/"));
-        let opened = sys::open_beneath(&step, root.as_fd(), &path, OFlag::O_WRONLY)?;
-        let kind = fstatfs(&opened).map_err(|errno| Error::call(&step, "fstatfs()", errno))?;
-        if kind.filesystem_type() != PROC_SUPER_MAGIC {
-            return Err(Error::new(step, "something else is mounted on /proc"));
-        }
+        let path = Path::new("sys").join(name.replace('.', "/"));
+        let opened = sys::open_beneath_one_mount(&step, proc.as_fd(), &path, OFlag::O_WRONLY)
+            .remedy_for(Errno::EXDEV, "something is mounted in /proc/sys: leave that mount out")?;
         let mut file = std::fs::File::from(opened);
         file.write_all(value.as_bytes()).map_err(|error| Error::io(&step, &path, &error))?;
     }

@@ -10,11 +10,14 @@
 //! that don't have mount_setattr(2). A copy costs the more, the larger the program is.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::geteuid;
 
 use crate::container::sys;
@@ -34,11 +37,16 @@ pub fn keep_out_of_reach(users: Mode) -> Result<()> {
     let tree = sys::open_tree("take its own program in hand", AT_FDCWD, Path::new(OWN), false)?;
     sys::mount_setattr_read_only("let nobody change it by this way", tree.as_fd())?;
 
-    // Its name in the first place, because a mount that hangs nowhere has none.
+    begin_once_more(tree.as_fd(), name)
+}
+
+/// Becomes this program, with the arguments and the environment that it has been given.
+fn begin_once_more(program: BorrowedFd, name: PathBuf) -> Result<()> {
+    // Its name in the first place, because what hangs nowhere has none.
     let arguments = strings(std::iter::once(name.into_os_string()).chain(std::env::args_os().skip(1)))?;
     let variables = std::env::vars_os().map(|(name, value)| [name.as_os_str(), &value].join(OsStr::new("=")));
     let environment = strings(variables)?;
-    Err(sys::execveat("begin once more from there", tree.as_fd(), &arguments, &environment))
+    Err(sys::execveat("begin once more from there", program, &arguments, &environment))
 }
 
 /// Does this process run from there?
@@ -46,6 +54,28 @@ fn is_out_of_reach() -> bool {
     std::fs::read_link(OWN).is_ok_and(|path| path == Path::new("/"))
 }
 // ANCHOR_END: exe-out-of-reach
+
+/// Chapter 10: the same for an ordinary user, who is root in his containers and may write to what is his. He can't make a mount before
+/// he has a container; so it is a copy in memory, sealed. What belongs to somebody else needs none.
+pub fn keep_own_out_of_reach() -> Result<()> {
+    const STEP: &str = "keep its own program out of reach";
+    let failed = |call: &str, errno| Error::call(STEP, call, errno);
+    let name = std::fs::read_link(OWN).map_err(|error| Error::io(STEP, OWN, &error))?;
+    let own = std::fs::metadata(OWN).map_err(|error| Error::io(STEP, OWN, &error))?;
+    if own.uid() != geteuid().as_raw() || name.starts_with("/memfd:cooperage (deleted)") {
+        return Ok(());
+    }
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut copy =
+        File::from(memfd_create(c"cooperage", flags).map_err(|errno| failed("memfd_create()", errno))?);
+    File::open(OWN)
+        .and_then(|mut own| std::io::copy(&mut own, &mut copy))
+        .map_err(|error| Error::io(STEP, OWN, &error))?;
+    let seals =
+        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| failed("fcntl(F_ADD_SEALS)", errno))?;
+    begin_once_more(copy.as_fd(), name)
+}
 
 fn strings(texts: impl Iterator<Item = OsString>) -> Result<Vec<CString>> {
     texts
