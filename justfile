@@ -47,6 +47,11 @@ test-vm *ARGS:
 test-lsm MODULE *ARGS:
     tests/vm/lsm.sh {{MODULE}} {{ARGS}}
 
+# chapter 10 below a systemd of its own; on a machine with cgroup version 2 alone: tests/vm/vm.sh tests/vm/systemd.sh
+test-systemd:
+    cargo build --bin chapter10
+    tests/vm/systemd.sh
+
 # the same on bare Debian 12 and 13, with a C compiler and nothing else: just test-bare, just test-bare odd
 test-bare *ARGS:
     tests/bare/test.sh {{ARGS}}
