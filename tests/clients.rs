@@ -85,6 +85,13 @@ fn main() -> std::process::ExitCode {
     docker!("docker_pauses", features::pauses);
     docker!("docker_asks_for_health", features::asks_for_health);
     docker!("docker_builds", features::builds);
+    cases.push(Case {
+        name: "docker_calls::chapter10",
+        who: ROOT,
+        needs: &DOCKER,
+        lab: Layout::Host,
+        test: |_| features::calls(Engine::docker(Runtime::Chapter10, &[])),
+    });
     with_each_runtime!("docker_maps_users", ROOT, DOCKER, |runtime, _| features::maps_users(
         Engine::docker_with_users(runtime)
     ));

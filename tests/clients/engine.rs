@@ -55,8 +55,11 @@ impl Runtime {
         let calls = Path::new(HERE).join("calls");
         fs::write(&calls, "").expect("writable");
         fs::set_permissions(&calls, Permissions::from_mode(0o666)).expect("ours");
-        let script =
-            format!("#!/bin/sh\necho \"$*\" >>{}\nexec {} \"$@\"\n", calls.display(), program.display());
+        let script = format!(
+            "#!/bin/sh\nread -r by </proc/$PPID/comm\necho \"$by: $*\" >>{}\nexec {} \"$@\"\n",
+            calls.display(),
+            program.display()
+        );
         fs::write(&place, script).expect("writable");
         fs::set_permissions(&place, Permissions::from_mode(0o755)).expect("ours");
         place
@@ -67,6 +70,30 @@ impl Runtime {
         let calls = fs::read_to_string(Path::new(HERE).join("calls")).expect("readable");
         calls.split_whitespace().any(|word| word == what)
     }
+}
+
+/// What has been called since the last time, by whom: without the options that are for every command, and without the names of files.
+pub fn calls_since() -> Vec<String> {
+    let file = Path::new(HERE).join("calls");
+    let text = fs::read_to_string(&file).expect("readable");
+    fs::write(&file, "").expect("writable");
+    let shown = |line: &str| {
+        let mut words: Vec<String> = Vec::new();
+        let mut all = line.split(' ').peekable();
+        while let Some(word) = all.next() {
+            match word {
+                "--root" | "--log" | "--log-format" => drop(all.next()),
+                "--bundle" | "--pid-file" | "--process" | "--console-socket" => {
+                    all.next();
+                    words.extend([word.to_string(), "...".to_string()]);
+                }
+                _ if word.len() == 64 => words.push("ID".to_string()),
+                _ => words.push(word.to_string()),
+            }
+        }
+        words.join(" ")
+    };
+    text.lines().map(shown).collect()
 }
 
 /// Where a program of this machine is.

@@ -8,9 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
 
-use crate::engine::{Client, Engine, IMAGE, Runtime, directory, setting, status, version_1};
-use crate::support::Who;
+use crate::engine::{Client, Engine, IMAGE, Runtime, calls_since, directory, setting, status, version_1};
 use crate::support::run::{NOBODY, eventually, namespaces};
+use crate::support::{Who, is_snapshot};
 
 /// A command that is process 1, says that it is there, and ends with status 4 when it is told to.
 const OBEDIENT: &str = "trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.05; done";
@@ -464,5 +464,33 @@ pub fn maps_users(engine: Engine) {
     engine.remove("bg");
     let said = engine.says(&[uidmap, &["-u", "5"]].concat(), "id -u");
     assert_eq!(said, "5\n");
+    engine.nothing_is_left();
+}
+
+/// What becomes of Docker's commands, one after the other.
+pub fn calls(engine: Engine) {
+    calls_since();
+    let mut shown = String::new();
+    let mut step = |command: &str, words: &[&str]| {
+        engine.ok(words);
+        if words[0] == "stop" {
+            // The shim cleans up when everybody has been told.
+            eventually("its end", || engine.inspect("web", "{{.State.Running}}") == "false");
+        }
+        shown += &format!("$ docker {command}\n");
+        calls_since().iter().for_each(|call| shown += &format!("{call}\n"));
+    };
+    step(
+        "run -d --name web --network none debian sleep 1000",
+        &["run", "-d", "--name", "web", "--network", "none", IMAGE, "sleep", "1000"],
+    );
+    step("exec web true", &["exec", "web", "true"]);
+    step("pause web", &["pause", "web"]);
+    step("unpause web", &["unpause", "web"]);
+    step("update --pids-limit 50 web", &["update", "--pids-limit", "50", "web"]);
+    step("stop -t 1 web", &["stop", "-t", "1", "web"]);
+    is_snapshot("clients/docker-calls", &[], shown);
+    engine.remove("web");
+    let _ = engine.says(&[], "true"); // which is created and deleted
     engine.nothing_is_left();
 }
