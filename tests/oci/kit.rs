@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use cooperage::workshop::rootfs::{self, Rootfs};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, chown};
 use serde_json::{Value, json};
 
 use crate::support::Who;
-use crate::support::run::{Host, NOBODY, as_who, code, eventually, program, real_root};
+use crate::support::run::{Host, NOBODY, code, eventually, program, real_root};
 
 /// The root directory that bundles share unless they have one of their own.
 pub const ROOTFS: &str = "/tmp/rootfs";
@@ -338,12 +338,4 @@ pub fn give(path: &Path, who: Who) {
     if who == Who::User && real_root() {
         chown(path, Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).expect("chown");
     }
-}
-
-/// A shell on the host.
-pub fn host_sh(who: Who, script: &str) -> Said {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).stdin(Stdio::null());
-    as_who(&mut command, who);
-    say(&mut command)
 }
