@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         trials.push(Trial::test(name, check));
     };
     for chapter in chapters::numbers() {
-        if chapter > 1 {
+        if chapter > 1 && chapters::containers().contains(&chapter) {
             add(format!("made::difference_{chapter:02}"), Box::new(move || made::difference(chapter)));
         }
         add(format!("made::exercises_{chapter:02}"), Box::new(move || made::exercises(chapter)));
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         check("includes", checks::includes);
         check("links", checks::links);
         check("names", checks::names);
-        if name.starts_with('0') {
+        if chapters::CHAPTERS.iter().any(|chapter| name == format!("{}.md", chapter.folder)) {
             check("sections", checks::sections);
             check("amounts", checks::amounts);
         } else {

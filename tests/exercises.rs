@@ -34,6 +34,7 @@ const CHAPTERS: &[(u8, &[&str])] = &[
     (5, &["5.1", "5.2", "5.3"]),
     (6, &["6.1", "6.2", "6.3"]),
     (7, &["7.1", "7.2", "7.3", "7.4"]),
+    (10, &["10.1", "10.2", "10.3", "10.4"]),
 ];
 
 fn root() -> &'static Path {
@@ -113,7 +114,10 @@ fn programs() -> Vec<PathBuf> {
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('0')))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(|c: char| c.is_ascii_digit()))
+        })
         .collect();
     found.sort();
     found

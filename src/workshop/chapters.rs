@@ -5,16 +5,27 @@ use std::path::{Path, PathBuf};
 
 use crate::told::errors::{Error, Result};
 
+/// A part of the book. The programs of one part have one command line, and each chapter's has that of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// I, a container: the command line is Docker's.
+    Container,
+    /// II, the standard: the command line is that of an OCI runtime.
+    Standard,
+}
+
 /// What is known of a chapter.
 #[derive(Debug)]
 pub struct Chapter {
     /// Its number.
     pub number: u8,
+    /// The part that it belongs to.
+    pub part: Part,
     /// Its folder in chapters/, and its page in the book.
     pub folder: &'static str,
     /// What it adds to the chapter before.
     pub adds: &'static str,
-    /// The options that it adds to those of the chapter before.
+    /// The options that it adds to those of the chapter before, if that is of the same part.
     pub options: &'static [&'static str],
     /// Features of the machine, by the doctor's names, that it and every later chapter need.
     pub needs: &'static [&'static str],
@@ -26,6 +37,7 @@ pub struct Chapter {
 pub const CHAPTERS: &[Chapter] = &[
     Chapter {
         number: 1,
+        part: Part::Container,
         folder: "01-chroot",
         adds: "chroot",
         options: &["--rootfs", "--explain"],
@@ -34,6 +46,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 2,
+        part: Part::Container,
         folder: "02-pid",
         adds: "PID namespace, its own /proc",
         options: &[],
@@ -42,6 +55,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 3,
+        part: Part::Container,
         folder: "03-mount",
         adds: "mount namespace, overlay root, pivot_root",
         options: &["--upper", "--volume"],
@@ -50,6 +64,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 4,
+        part: Part::Container,
         folder: "04-uts-ipc",
         adds: "UTS and IPC namespaces",
         options: &["--hostname"],
@@ -58,6 +73,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 5,
+        part: Part::Container,
         folder: "05-network",
         adds: "network namespace, veth pair, bridge, NAT",
         options: &["--network"],
@@ -66,6 +82,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 6,
+        part: Part::Container,
         folder: "06-cgroups",
         adds: "cgroups: memory, cpu, pids; cgroup namespace",
         options: &["--memory", "--cpus", "--pids-limit", "--device-write-bps"],
@@ -74,6 +91,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 7,
+        part: Part::Container,
         folder: "07-init",
         adds: "an init that reaps and forwards signals",
         options: &["--init", "--no-init", "--stop-timeout"],
@@ -82,6 +100,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 8,
+        part: Part::Container,
         folder: "08-user",
         adds: "user namespace: root that is not root",
         options: &["--userns", "--user", "--group-add"],
@@ -90,6 +109,7 @@ pub const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         number: 9,
+        part: Part::Container,
         folder: "09-power",
         adds: "fewer capabilities, system calls, files and devices",
         options: &[
@@ -108,6 +128,15 @@ pub const CHAPTERS: &[Chapter] = &[
         needs: &["seccomp"],
         alone_needs: &["landlock", "cgroup-devices", "apparmor", "apparmor-profile", "selinux"],
     },
+    Chapter {
+        number: 10,
+        part: Part::Standard,
+        folder: "10-oci",
+        adds: "the standard: an OCI runtime",
+        options: &["--root", "--bundle", "--pid-file"],
+        needs: &[],
+        alone_needs: &["cgroup-devices", "apparmor", "selinux"],
+    },
 ];
 
 /// The first chapter.
@@ -115,6 +144,16 @@ pub const FIRST: u8 = 1;
 
 /// The newest chapter.
 pub const NEWEST: u8 = CHAPTERS[CHAPTERS.len() - 1].number;
+
+/// The last chapter of Part I: the newest whose program runs a command in a container by Docker's options. What is tried at
+/// every such program ends here.
+pub const NEWEST_CONTAINER: u8 = {
+    let mut index = CHAPTERS.len() - 1;
+    while !matches!(CHAPTERS[index].part, Part::Container) {
+        index -= 1;
+    }
+    CHAPTERS[index].number
+};
 
 impl Chapter {
     /// The name of its program, "chapter05"; that of its exercise is "exercise05", and so on.
@@ -132,7 +171,8 @@ impl Chapter {
 
     /// Does its program take this option?
     pub fn takes(&self, option: &str) -> bool {
-        self.and_earlier().flat_map(|chapter| chapter.options).any(|taken| *taken == option)
+        let of_its_part = self.and_earlier().filter(|chapter| chapter.part == self.part);
+        of_its_part.flat_map(|chapter| chapter.options).any(|taken| *taken == option)
     }
 
     fn and_earlier(&self) -> impl Iterator<Item = &'static Chapter> {
@@ -151,9 +191,14 @@ pub fn numbers() -> RangeInclusive<u8> {
     FIRST..=NEWEST
 }
 
-/// The numbers of this chapter and all after it.
+/// The numbers of the chapters of Part I, whose programs have one command line.
+pub fn containers() -> RangeInclusive<u8> {
+    FIRST..=NEWEST_CONTAINER
+}
+
+/// The numbers of the chapters of Part I from this one on.
 pub fn from(first: u8) -> RangeInclusive<u8> {
-    first..=NEWEST
+    first..=NEWEST_CONTAINER
 }
 
 /// The chapter with this number.
@@ -219,8 +264,10 @@ mod tests {
     #[test]
     fn options_are_inherited() {
         assert!(!CHAPTERS[1].takes("--volume"));
-        assert!(CHAPTERS[2].takes("--volume") && CHAPTERS.iter().all(|chapter| chapter.takes("--rootfs")));
+        let mut containers = CHAPTERS.iter().filter(|chapter| chapter.part == Part::Container);
+        assert!(CHAPTERS[2].takes("--volume") && containers.all(|chapter| chapter.takes("--rootfs")));
         assert!(!CHAPTERS.iter().any(|chapter| chapter.takes("--gpus")));
+        assert!(CHAPTERS[9].takes("--bundle") && !CHAPTERS[9].takes("--rootfs"));
     }
 
     #[test]
@@ -228,5 +275,14 @@ mod tests {
         assert!(!CHAPTERS[0].needs("pid-namespace"));
         assert!(CHAPTERS[1].needs("pid-namespace") && CHAPTERS[6].needs("pid-namespace"));
         assert!(CHAPTERS[5].needs("cgroups") && !CHAPTERS[6].needs("cgroups"));
+        assert!(CHAPTERS[9].needs("seccomp"), "the next part stands on the first");
+    }
+
+    #[test]
+    fn parts_follow_each_other() {
+        let parts: Vec<Part> = CHAPTERS.iter().map(|chapter| chapter.part).collect();
+        assert!(parts.is_sorted_by_key(|part| *part as u8));
+        assert!(containers().all(|number| CHAPTERS[usize::from(number) - 1].part == Part::Container));
+        assert_eq!(containers().count(), parts.iter().filter(|part| **part == Part::Container).count());
     }
 }

@@ -94,7 +94,7 @@ struct Row {
 /// the narration in which it is first told, and these are snapshots that are held against strace(1).
 pub fn system_calls() {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for chapter in chapters::numbers() {
+    for chapter in chapters::containers() {
         for who in ["root", "user"] {
             let file = root().join(format!("tests/snapshots/explain/{chapter:02}-{who}.snap"));
             let text =
@@ -120,7 +120,7 @@ pub fn system_calls() {
     for (name, function, doc) in wrappers_of(&wrappers) {
         let row = first_use(&function, doc);
         // A function that waits for a later chapter is in the table of that.
-        if row.chapter.is_none_or(|chapter| chapters::numbers().contains(&chapter)) {
+        if row.chapter.is_none_or(|chapter| chapters::containers().contains(&chapter)) {
             rows.entry(name).or_insert(row);
         }
     }

@@ -3,8 +3,8 @@
 
 use cooperage::workshop::chapters;
 
-/// The newest chapter.
-pub const NEWEST: u32 = chapters::NEWEST as u32;
+/// The newest chapter whose program has the command line that all of Part I have.
+pub const NEWEST: u32 = chapters::NEWEST_CONTAINER as u32;
 
 /// The chapter that brings a mount namespace.
 const MOUNT_NAMESPACE: u32 = 3;

@@ -1,5 +1,6 @@
 //! Hooks: programs of others that are run at six points of a container's life. Each finds the container's state on its stdin.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -37,12 +38,15 @@ fn run_one(kind: &str, hook: &Hook, state: &serde_json::Value) -> Result<()> {
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
     }
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null());
-    // In memory: a pipe that nobody reads would be full some time.
-    let stderr = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)
-        .map_err(|errno| Error::call(&step, "memfd_create()", errno))?;
-    let stderr = File::from(stderr);
-    command.stderr(stderr.try_clone().map_err(|error| Error::io(&step, "memfd", &error))?);
+    // In memory, both: a pipe that nobody reads would be full some time, and the limit would not hold.
+    let mut stdin = in_memory(c"state")?;
+    stdin
+        .write_all(state.to_string().as_bytes())
+        .and_then(|()| stdin.rewind())
+        .map_err(|error| Error::io(&step, "memfd", &error))?;
+    let stderr = in_memory(c"stderr")?;
+    let for_hook = stderr.try_clone().map_err(|error| Error::io(&step, "memfd", &error))?;
+    command.env_clear().stdin(stdin).stdout(Stdio::null()).stderr(for_hook);
     for variable in hook.env().iter().flatten() {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         command.env(name, value);
@@ -55,10 +59,6 @@ fn run_one(kind: &str, hook: &Hook, state: &serde_json::Value) -> Result<()> {
     }
     let mut child = command.spawn().map_err(|error| Error::io(&step, hook.path(), &error))?;
     let group = Pid::from_raw(child.id() as i32);
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it, or has ended, is no failure.
-        let _ = stdin.write_all(state.to_string().as_bytes());
-    }
     let deadline = hook.timeout().map(|seconds| Instant::now() + Duration::from_secs(seconds.max(0) as u64));
     let status = loop {
         let waited = wait(group, deadline)?;
@@ -84,6 +84,13 @@ fn run_one(kind: &str, hook: &Hook, state: &serde_json::Value) -> Result<()> {
     Err(Error::new(step, if said.is_empty() { how } else { format!("{how}: {said}") }))
 }
 // ANCHOR_END: hook-run
+
+/// A file without a name.
+fn in_memory(name: &CStr) -> Result<File> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC)
+        .map(File::from)
+        .map_err(|errno| Error::call("talk to a hook", "memfd_create()", errno))
+}
 
 /// Waits for the end of the process, without asking again and again. False when the time is up.
 fn wait(pid: Pid, deadline: Option<Instant>) -> Result<bool> {

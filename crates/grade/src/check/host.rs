@@ -92,6 +92,32 @@ impl Host {
     }
 }
 
+/// Makes a process with this number, which is free, and does nothing: by clone3(2), or where that is forbidden, by telling the kernel
+/// which number was the last.
+pub(super) fn occupy(pid: i32) -> std::io::Result<()> {
+    // SAFETY: all of it may be zero.
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    how.exit_signal = libc::SIGCHLD as u64;
+    how.set_tid = &raw const pid as u64;
+    how.set_tid_size = 1;
+    // SAFETY: the arguments outlive the call. The child makes system calls only, on a copy of this stack.
+    let mut born = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) };
+    if born < 0 {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
+        // SAFETY: see above.
+        born = unsafe { libc::fork() }.into();
+    }
+    match born {
+        0 => loop {
+            // SAFETY: it has no precondition.
+            unsafe { libc::pause() };
+        },
+        born if born == i64::from(pid) => Ok(()),
+        born if born < 0 => Err(std::io::Error::last_os_error()),
+        _ => Err(std::io::Error::other("somebody else was faster")),
+    }
+}
+
 /// The children of a process.
 pub fn children(pid: i32) -> Vec<i32> {
     let mut found = Vec::new();

@@ -12,4 +12,5 @@ mod verdict;
 pub use host::{children, descendants, is_missing, namespace, status_of};
 pub use session::Session;
 pub use trial::{Check, Trial};
+pub(crate) use verdict::cannot;
 pub use verdict::{DISK, Failure, OUTPUT, PROCESSES, Run, TIME, code, shorten};

@@ -38,6 +38,7 @@ pub struct Trial {
     directory: PathBuf,
     environment: Vec<(String, String)>,
     leaks: Vec<(OwnedFd, RawFd)>,
+    gives_rootfs: bool,
     random: File,
     /// For inputs that are the same from run to run, as the grader's own tests need them.
     seed: Option<u64>,
@@ -68,6 +69,7 @@ impl Trial {
             directory: PathBuf::from("/"),
             environment: Vec::new(),
             leaks: Vec::new(),
+            gives_rootfs: true,
             random: File::open("/dev/urandom")?,
             seed,
             host: Rc::new(Host::new()?),
@@ -119,6 +121,31 @@ impl Trial {
     /// Gives the submission a variable, from now on. It has PATH, TERM and HOME anyway.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_string(), value.to_string()));
+    }
+
+    /// Adds no --rootfs to the arguments, from now on: the command line is not that of Part I, and a file says where it is.
+    pub fn without_rootfs(&mut self) {
+        self.gives_rootfs = false;
+    }
+
+    /// Makes the checker the parent of all whose parents have ended, from now on. Nobody waits for them, so that
+    /// who has ended stays a zombie until [`Trial::reap`].
+    pub fn adopt_orphans(&self) {
+        if let Err(errno) = nix::sys::prctl::set_child_subreaper(true) {
+            cannot("be the parent of orphans", errno);
+        }
+    }
+
+    /// Waits for a process that has ended and was adopted, so that its number is free.
+    pub fn reap(&self, pid: i32) {
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    }
+
+    /// Gives a number that is free to a new process of the host, which does nothing.
+    pub fn occupy(&self, pid: i32) {
+        if let Err(error) = super::host::occupy(pid) {
+            cannot("give a process a number of one's choice", error);
+        }
     }
 
     /// Hands the submission an open descriptor of this file or directory, from now on. Its number is the
@@ -290,8 +317,9 @@ impl Trial {
 
     fn command(&self, args: &[&str]) -> (Command, String) {
         let mut all: Vec<OsString> = Vec::new();
-        let options = args.iter().take_while(|arg| **arg != "--");
-        if !options.clone().any(|arg| *arg == "--rootfs" || arg.starts_with("--rootfs=")) {
+        let mut options = args.iter().take_while(|arg| **arg != "--");
+        let names_one = options.any(|arg| *arg == "--rootfs" || arg.starts_with("--rootfs="));
+        if self.gives_rootfs && !names_one {
             all.extend(["--rootfs".into(), self.rootfs.clone().into()]);
         }
         all.extend(args.iter().map(OsString::from));

@@ -41,7 +41,7 @@ impl Failure {
 /// What keeps a check from judging: the machine's or the grader's fault, not the student's. It is passed on
 /// as a panic, which the grader reports as an error of its own.
 #[allow(clippy::panic)] // caught where the check was called
-pub(super) fn cannot(what: &str, error: impl std::fmt::Display) -> ! {
+pub(crate) fn cannot(what: &str, error: impl std::fmt::Display) -> ! {
     panic!("can't {what}: {error}")
 }
 

@@ -11,6 +11,7 @@ mod chapter06;
 mod chapter07;
 mod chapter08;
 mod chapter09;
+mod chapter10;
 
 /// The checks of a chapter, in the order of its tasks.
 pub fn of(chapter: u8) -> &'static [Check] {
@@ -24,6 +25,7 @@ pub fn of(chapter: u8) -> &'static [Check] {
         7 => chapter07::CHECKS,
         8 => chapter08::CHECKS,
         9 => chapter09::CHECKS,
+        10 => chapter10::CHECKS,
         _ => &[],
     }
 }
