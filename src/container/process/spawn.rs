@@ -59,11 +59,11 @@ impl Parent {
     /// has joined one has to have one.
     pub fn hand_over(&self, new: CloneFlags) -> Result<()> {
         let why = "be born again: a PID namespace is that of children";
-        let (told, telling) = sys::pipe("tell the maker the number before the new child says anything")?;
+        let (told, telling) = sys::pipe("connect parent and child")?;
         // SAFETY: this process has one thread, as the child of one that has one.
         match unsafe { sys::clone(why, new | CloneFlags::CLONE_PARENT)? } {
             None => {
-                // Its arrival would be taken for that of this one, whose number is another.
+                // Not before the maker is told: its arrival would be taken for that of this one, whose number is another.
                 drop(telling);
                 let _ = File::from(told).read(&mut [0]);
                 Ok(())
