@@ -63,7 +63,7 @@ impl Parent {
         // SAFETY: this process has one thread, as the child of one that has one.
         match unsafe { sys::clone(why, new | CloneFlags::CLONE_PARENT)? } {
             None => {
-                // Its arrival would be taken for that of this one, whose number is another.
+                // Not before the maker is told: its arrival would be taken for that of this one, whose number is another.
                 drop(telling);
                 let _ = File::from(told).read(&mut [0]);
                 Ok(())
