@@ -92,8 +92,8 @@ fn hooks_in_their_order(who: Who) {
         ("poststart", "running", Some(first)),
         ("poststop", "stopped", None),
     ] {
-        for number in [1, 2] {
-            let text = fs::read_to_string(format!("{PLACE}/{kind}-{number}.state")).expect("written");
+        for which in [1, 2] {
+            let text = fs::read_to_string(format!("{PLACE}/{kind}-{which}.state")).expect("written");
             let state: Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(state["status"], status, "{kind}: {state}");
             assert_eq!(state.get("pid").and_then(Value::as_i64), pid.map(i64::from), "{kind}: {state}");

@@ -402,15 +402,15 @@ fn cve_2023_25809(who: Who) {
 fn cve_2024_21626(who: Who) {
     let look = "cat ../../../../../../../../tmp/outside/secret ../outside/secret tmp/outside/secret 2>/dev/null; true";
     let up = Bundle::idle(who, "b").up("two");
-    for number in 3..24 {
+    for fd in 3..24 {
         for below in ["", "/", "/.."] {
-            let directory = format!("/proc/self/fd/{number}{below}");
+            let directory = format!("/proc/self/fd/{fd}{below}");
             let bundle = Bundle::sh(who, "a", look).set("/process/cwd", json!(directory));
             stays_inside(&directory, || bundle.run("one"));
             let line = ["exec", "--cwd", &directory, "two", "/bin/sh", "-c", look];
             stays_inside(&directory, || oci(who, &line));
         }
-        let program = format!("/proc/self/fd/{number}/../../../bin/sh");
+        let program = format!("/proc/self/fd/{fd}/../../../bin/sh");
         let bundle = Bundle::new(who, "a", &[&program, "-c", look]);
         stays_inside(&program, || bundle.run("one"));
     }
