@@ -50,6 +50,9 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
+/// A command that is still there when it is looked at: also that of a program which knows no gate yet.
+const STAYS: &str = "exec sleep 99999";
+
 /// The runtime, with a place for what it notes, and a bundle.
 struct Runtime<'a> {
     trial: &'a mut Trial,
@@ -127,10 +130,16 @@ impl Runtime<'_> {
 
     /// Creates one, which must succeed: its process's number, as the pid file has it.
     fn created(&mut self, id: &str) -> Result<(Run, i32), Failure> {
-        let run = self.create(id)?;
-        run.success(
+        self.created_or(
+            id,
             "the first of the five commands: all that it has to make is made, down to the last mount",
-        )?;
+        )
+    }
+
+    /// The same; if it fails, this is why.
+    fn created_or(&mut self, id: &str, lesson: &str) -> Result<(Run, i32), Failure> {
+        let run = self.create(id)?;
+        run.success(lesson)?;
         let text = fs::read_to_string(self.pid_file(id)).unwrap_or_default();
         match text.trim().parse() {
             Ok(pid) if is_there(pid) => Ok((run, pid)),
@@ -229,10 +238,15 @@ fn gate(trial: &mut Trial) -> Result<(), Failure> {
         others.is_empty()
     });
     if !alone {
-        let saw: Vec<String> = others.iter().map(|&one| command_line(one)).collect();
+        let program = |pid: &i32| {
+            let line = command_line(*pid);
+            let first = line.split(' ').next().unwrap_or_default().to_string();
+            first.rsplit('/').next().unwrap_or_default().to_string()
+        };
+        let saw: Vec<String> = others.iter().map(program).collect();
         return Err(first.fail(
             "after create there is the container's process, and no other that waits with it",
-            shorten(&saw.join(" | ")),
+            shorten(&saw.join(", ")),
             "there is nobody who could watch: the program that has made the container has ended, and the one that starts it is not there yet",
         ));
     }
@@ -290,6 +304,7 @@ fn gate(trial: &mut Trial) -> Result<(), Failure> {
             "clients know the container by that number since create",
         ));
     }
+    std::thread::sleep(Duration::from_millis(200));
     if !runtime.said(&other).is_empty() {
         return Err(run.fail(
             "one container is started",
@@ -449,7 +464,7 @@ fn hooks(trial: &mut Trial) -> Result<(), Failure> {
     good["env"] = json!(environment);
     good["timeout"] = json!(6);
     let second = hook(&format!("echo 2 >>{place}/order"));
-    runtime.configure(":", |config| config["hooks"] = json!({ "createRuntime": [good, second] }));
+    runtime.configure(STAYS, |config| config["hooks"] = json!({ "createRuntime": [good, second] }));
     let begun = Instant::now();
     let (run, pid) = runtime.created("one")?;
     if begun.elapsed() > Duration::from_secs(4) {
@@ -534,7 +549,7 @@ fn fails(runtime: &mut Runtime, what: &str, bad: Value, notes: &Path, id: &str) 
                           that is not done in time ends with it: a process group can be ended as a whole";
     let long = "x".repeat(100_000);
     let after = hook(&format!("echo later >>{}/later", notes.display()));
-    runtime.configure(":", |config| {
+    runtime.configure(STAYS, |config| {
         config["annotations"] = json!({ "long": long });
         config["hooks"] = json!({ "createRuntime": [bad, after] });
     });
@@ -573,7 +588,7 @@ fn fails(runtime: &mut Runtime, what: &str, bad: Value, notes: &Path, id: &str) 
         return Err(run.fail(format!("{what}: no mount is left"), "there are others than before", LESSON));
     }
     let state = runtime.run(&["state", id])?;
-    runtime.configure(":", |_| {});
+    runtime.configure(STAYS, |_| {});
     let again = runtime.create(id)?;
     if state.status == 0 || again.status != 0 {
         let saw = if state.status == 0 { "it has a state" } else { "the name is taken" };
@@ -625,11 +640,14 @@ fn directory(trial: &mut Trial) -> Result<(), Failure> {
     ];
     for (index, (what, cwd, wanted)) in good.iter().enumerate() {
         let (id, noted) = (format!("good{index}"), format!("where{index}"));
-        runtime
-            .configure(&format!("{{ readlink /proc/self/cwd; ls -A; echo end; }} >/out/{noted}"), |config| {
-                config["process"]["cwd"] = json!(cwd)
-            });
-        runtime.created(&id)?;
+        runtime.configure(
+            &format!("{{ readlink /proc/self/cwd; ls -A; echo end; }} >/out/{noted}; {STAYS}"),
+            |config| config["process"]["cwd"] = json!(cwd),
+        );
+        runtime.created_or(
+            &id,
+            "a directory that is not there is made, with those above it, and one that is there is entered",
+        )?;
         let run = runtime.run(&["start", &id])?;
         run.success("the directory can be made and entered")?;
         runtime.trial.eventually(|| runtime.said(&noted).ends_with("end\n"));
