@@ -234,7 +234,7 @@ fn look(stat: &str) -> Option<(&str, &str)> {
 }
 // end of answer 10.2
 
-/// Task 10.3 (5 points, two stars, 30 minutes): somebody else's program, for so long and no longer.
+/// Task 10.3 (5 points, two stars, 30 minutes): a hook has so long, and no longer.
 ///
 /// Run a hook. Its arguments are `hook.args`, of which the first is its name and not an argument; its environment is
 /// `hook.env` (NAME=VALUE each) and nothing else; and on its stdin it finds `state`, which may be longer than what fits into a pipe, and
