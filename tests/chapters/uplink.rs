@@ -96,8 +96,9 @@ impl Drop for World {
     }
 }
 
-/// It does not end its own half before the answer is there: an old pasta takes that for the end of all.
-const ASK: &str = "sleep 1 | nc -w 5 192.0.2.1 80";
+/// It does not end its own half before the answer is there: an old pasta takes that for the end of all. And now and then it loses the
+/// other half's end: who has the answer does not wait for that.
+const ASK: &str = "{ sleep 1 | timeout 10 nc -w 5 192.0.2.1 80; } 2>/dev/null || :";
 
 /// The processes of uplinks that are alive: programs, and guardians and waiters, who have the guardian's file open.
 fn serving() -> Vec<Pid> {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -326,6 +327,8 @@ fn cve_2021_30465(who: Who) {
         over.store(true, Ordering::Relaxed);
     });
     assert_eq!(Machine::now(), before);
+    // Where the link leads, for who follows it outside.
+    assert!(!Path::new("/deep").exists() && !Path::new("/deeper").exists(), "made on the host");
 }
 
 /// A length of 16 bits was too short for long mappings, and what was left over was read as further orders. There is no such message
@@ -415,6 +418,18 @@ fn cve_2024_21626(who: Who) {
         stays_inside(&program, || bundle.run("one"));
     }
     drop(up);
+    // One that the client has handed on by itself: open it may be, but nobody works there.
+    let bundle = Bundle::sh(who, "a", "cat secret").set("/process/cwd", json!("/proc/self/fd/3"));
+    let mut line = bundle.command("run", &["--preserve-fds", "1"], "one");
+    // SAFETY: system calls only, between fork and exec.
+    unsafe {
+        line.pre_exec(|| {
+            let directory = libc::open(c"/tmp/outside".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY);
+            nix::errno::Errno::result(libc::dup2(directory, 3)).map(drop).map_err(Into::into)
+        });
+    }
+    let said = stays_inside("a directory that is handed on", || say(&mut line));
+    assert!(said.status == 125 && said.err.contains("outside of the container"), "{}", said.err);
     let bundle = Bundle::sh(who, "a", "ls -l /proc/self/fd 2>/dev/null | sed -n 's/.* -> //p'");
     let said = bundle.run("one").good().out;
     let open: Vec<&str> = said.lines().filter(|line| !line.starts_with("pipe:")).collect();
