@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::kit::{Bundle, oci};
-use crate::support::{BOTH, Case, OCI_SCHEMAS, Who, schemas};
+use crate::support::{BOTH, Case, OCI_SCHEMAS, Who, python_with_schemas, schemas};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -66,7 +66,7 @@ for error in jsonschema.Draft4Validator(schema, resolver=resolver).iter_errors(j
     print('/'.join(map(str, error.path)), error.message)
 ";
     let path = schemas().join(schema);
-    let output = Command::new("python3")
+    let output = Command::new(python_with_schemas().expect("it is there"))
         .args(["-W", "ignore", "-c", SCRIPT])
         .arg(path)
         .arg(value.to_string())

@@ -100,10 +100,18 @@ fn missing_schemas() -> Option<String> {
             "there is no {place}; install golang-github-opencontainers-specs-dev, or say OCI_SCHEMAS=DIR"
         ));
     }
-    let found =
-        std::process::Command::new("python3").args(["-W", "ignore", "-c", "import jsonschema"]).output();
-    let works = found.is_ok_and(|output| output.status.success());
-    (!works).then(|| "python3 has no jsonschema; install python3-jsonschema".to_string())
+    python_with_schemas()
+        .is_none()
+        .then(|| "python3 has no jsonschema; install python3-jsonschema".to_string())
+}
+
+/// A Python that reads schemas: the first in PATH, or Debian's, which has what Debian's packages bring.
+pub fn python_with_schemas() -> Option<&'static str> {
+    ["python3", "/usr/bin/python3"].into_iter().find(|program| {
+        let found =
+            std::process::Command::new(program).args(["-W", "ignore", "-c", "import jsonschema"]).output();
+        found.is_ok_and(|output| output.status.success())
+    })
 }
 
 static CASE: OnceLock<String> = OnceLock::new();
