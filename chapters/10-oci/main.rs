@@ -59,5 +59,5 @@ fn create_container(global: &Global, args: &Create) -> Result<()> {
                 "process.terminal is true, and there is no --console-socket to send it to",
             )
         })?;
-    create(global, &args.making, &args.id, &console).map(drop)
+    create(global, &args.making, &args.id, &bundle, &console).map(drop)
 }

@@ -46,7 +46,7 @@ impl Bundle {
         if rootfs == Path::new("/") {
             return Err(wrong("root.path", "it is the machine's own root directory"));
         }
-        let bundle = Bundle::read(directory, rootfs, text)?;
+        let bundle = Bundle::new(directory, rootfs, spec, text);
         bundle.check()?;
         Ok(bundle)
     }
@@ -54,8 +54,12 @@ impl Bundle {
     /// One whose directories are known.
     pub fn read(directory: PathBuf, rootfs: PathBuf, text: Vec<u8>) -> Result<Bundle> {
         let spec = parse(&text)?;
+        Ok(Bundle::new(directory, rootfs, spec, text))
+    }
+
+    fn new(directory: PathBuf, rootfs: PathBuf, spec: Spec, text: Vec<u8>) -> Bundle {
         let linux = spec.linux().clone().unwrap_or_default();
-        Ok(Bundle { directory, rootfs, spec, linux, text })
+        Bundle { directory, rootfs, spec, linux, text }
     }
 
     fn check(&self) -> Result<()> {

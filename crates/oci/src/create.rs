@@ -65,15 +65,20 @@ impl Drop for Unfinished {
 }
 
 // ANCHOR: create
-/// Makes a container. The console is the one that it gets if it is to have one.
-pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> Result<Created> {
-    let bundle = Bundle::load(&making.bundle)?;
+/// Makes a container of a bundle. The console is the one that it gets if it is to have one.
+pub fn create(
+    global: &Global,
+    making: &Making,
+    id: &str,
+    bundle: &Bundle,
+    console: &Console,
+) -> Result<Created> {
     let process =
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
-    paths::check_sysctls(&bundle, &namespaces)?;
+    paths::check_sysctls(bundle, &namespaces)?;
     let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
-    let mapped = idmaps::of(&bundle, &namespaces)?;
+    let mapped = idmaps::of(bundle, &namespaces)?;
 
     let place = Place::claim(global, id)?;
     let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None, undoing: None };
@@ -86,7 +91,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
     };
     cgroups.check_free()?;
     // Noted before they are made: whatever happens, it is known what is to be removed.
-    let mut record = Record::new(id, &bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
+    let mut record = Record::new(id, bundle, cgroups.clone(), namespaces.has_new(CloneFlags::CLONE_NEWPID));
     record.scope = scope.as_ref().map(|scope| scope.unit.clone());
     place.write(&record)?;
     place.keep_config(&bundle.text)?;
@@ -100,7 +105,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
 
     let child = Inside {
         id,
-        bundle: &bundle,
+        bundle,
         namespaces: &namespaces,
         cgroups: &cgroups,
         mapped: &mapped,
@@ -127,7 +132,7 @@ pub fn create(global: &Global, making: &Making, id: &str, console: &Console) -> 
             record.cgroups.set(resources, is_first())?;
         }
     }
-    write_maps(newborn.pid(), &bundle, &namespaces)?;
+    write_maps(newborn.pid(), bundle, &namespaces)?;
     if let Some(command) = &command {
         command.set_limits(newborn.pid())?;
     }

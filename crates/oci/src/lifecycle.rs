@@ -36,7 +36,7 @@ pub fn run(global: &Global, args: &Run) -> Result<Option<Ended>> {
     };
     let relays = bundle.has_terminal() && args.making.console_socket.is_none();
     let signals = if args.detach { None } else { Some(block_signals()?) };
-    let created = create(global, &args.making, &args.id, &own)?;
+    let created = create(global, &args.making, &args.id, &bundle, &own)?;
     if let Err(error) = start::open_gate(global, &created.place, &created.record) {
         let _ = kill_all(&created.record);
         let _ = remove(global, &created.place, &created.record);
