@@ -201,7 +201,7 @@ impl Command {
     /// The order is that of chapter 9. A limit and the bounding set take rights that go next; the change of the user takes two
     /// rights, and the rest along with it; the filter could forbid any of these calls, and is the last where it may be.
     pub fn become_it(
-        mut self,
+        &mut self,
         program: &CString,
         number: Option<u32>,
         state: &serde_json::Value,

@@ -41,22 +41,25 @@ pub struct Created {
 }
 
 /// What has been made so far. If it is not finished, nothing of it stays.
-struct Unfinished {
-    place: Option<Place>,
+struct Unfinished<'a> {
+    place: &'a Place,
     cgroups: Cgroups,
     pid: Option<Pid>,
     undoing: Option<(Hooks, serde_json::Value)>,
+    finished: bool,
 }
 
-impl Drop for Unfinished {
+impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        let Some(place) = &self.place else { return };
+        if self.finished {
+            return;
+        }
         if let Some(pid) = self.pid {
             let _ = kill(pid, Signal::SIGKILL);
             let _ = nix::sys::wait::waitpid(pid, None);
         }
         let _ = self.cgroups.destroy();
-        let _ = place.remove();
+        let _ = self.place.remove();
         // What other hooks have made is theirs to undo, and they learn of the end by these.
         if let Some((all, state)) = &self.undoing {
             hooks::run_all("poststop", all.poststop(), state, |_| {});
@@ -77,12 +80,12 @@ pub fn create(
         bundle.spec.process().as_ref().ok_or_else(|| crate::bundle::wrong("process", "it is not there"))?;
     let namespaces = Namespaces::of(&bundle.linux)?;
     paths::check_sysctls(bundle, &namespaces)?;
-    let command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
+    let mut command = Command::new(process, &bundle.linux, making.preserve_fds, handed_on())?;
     let mapped = idmaps::of(bundle, &namespaces)?;
 
     let place = Place::claim(global, id)?;
-    let mut unfinished = Unfinished { place: Some(place), cgroups: Cgroups::None, pid: None, undoing: None };
-    let place = unfinished.place.as_ref().ok_or_else(|| Error::new("create", "no place"))?;
+    let mut unfinished =
+        Unfinished { place: &place, cgroups: Cgroups::None, pid: None, undoing: None, finished: false };
     let resources = bundle.linux.resources().as_ref();
     let scope = Scope::of(global, id, bundle.linux.cgroups_path().as_deref())?;
     let cgroups = match &scope {
@@ -113,12 +116,9 @@ pub fn create(
         console,
         by_systemd: scope.is_some(),
     };
-    let mut command = Some(command);
-    let oom_score = command.as_ref().and_then(|command| command.oom_score);
-    let shared = &mut command;
     let half = |parent: &Parent| {
         place.leave_to_maker()?;
-        child.live(parent, shared.take(), gate)
+        child.live(parent, &mut command, gate)
     };
     let mut newborn = bear(cgroups.open()?, namespaces.at_birth(), half)?;
     unfinished.pid = Some(newborn.pid());
@@ -133,10 +133,8 @@ pub fn create(
         }
     }
     write_maps(newborn.pid(), bundle, &namespaces)?;
-    if let Some(command) = &command {
-        command.set_limits(newborn.pid())?;
-    }
-    paths::set_oom_score(newborn.pid(), oom_score)?;
+    command.set_limits(newborn.pid())?;
+    paths::set_oom_score(newborn.pid(), command.oom_score)?;
     record.pid = newborn.pid().as_raw();
     record.born = born(record.pid).unwrap_or(0);
     place.write(&record)?;
@@ -157,8 +155,8 @@ pub fn create(
         write_pid(file, newborn.pid())?;
     }
     place.show_gate()?;
-    unfinished.pid = None;
-    let place = unfinished.place.take().ok_or_else(|| Error::new("create", "no place"))?;
+    unfinished.finished = true;
+    drop(unfinished);
     Ok(Created { place, record, newborn })
 }
 // ANCHOR_END: create
@@ -192,13 +190,13 @@ struct Inside<'a> {
     by_systemd: bool,
 }
 
-const OUT_OF_REACH: &str = "let nobody follow /proc/PID/exe to the runtime's own program";
+/// Why a process in the container is not dumpable before it is the command.
+pub const OUT_OF_REACH: &str = "let nobody follow /proc/PID/exe to the runtime's own program";
 
 impl Inside<'_> {
     // ANCHOR: create-inside
     /// The child's half.
-    fn live(&self, parent: &Parent, command: Option<Command>, gate: OwnedFd) -> Result<Infallible> {
-        let command = command.ok_or_else(|| Error::new("make the container", "there is no command"))?;
+    fn live(&self, parent: &Parent, command: &mut Command, gate: OwnedFd) -> Result<Infallible> {
         let (bundle, namespaces) = (self.bundle, self.namespaces);
         // Not before the maps are written, where nobody else can be there: what belongs to a process that is not dumpable is root's.
         if namespaces.has_others() {
@@ -267,7 +265,7 @@ impl Inside<'_> {
         let program = command.find_program()?;
         parent.report_arrival();
 
-        start::wait_to_be_started(gate, |_| {
+        start::wait_to_be_started(gate, || {
             if let Some(all) = bundle.spec.hooks() {
                 let state = own_state(self.id, bundle, Status::Created, std::process::id());
                 hooks::run("startContainer", all.start_container(), &state)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cooperage::container::console::Console;
 use cooperage::container::process::signals::block_signals;
-use cooperage::container::process::{Child, Parent, Status as Ended, bear};
+use cooperage::container::process::{Child, Newborn, Parent, Status as Ended, bear};
 use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, CloneFlags};
 use cooperage::container::user::User;
@@ -17,7 +17,7 @@ use oci_spec::runtime::Process;
 use crate::bundle::{Bundle, wrong};
 use crate::cli::{Exec, Global};
 use crate::command::{Command, set_affinity};
-use crate::create::{console, keep_out_of_reach, number_in, write_pid};
+use crate::create::{OUT_OF_REACH, console, keep_out_of_reach, number_in, write_pid};
 use crate::namespaces::Namespaces;
 use crate::paths::set_oom_score;
 use crate::record::{Record, Status, config, look};
@@ -59,24 +59,16 @@ pub fn exec(global: &Global, args: &Exec) -> Result<Option<Ended>> {
 
 // ANCHOR: exec-join
 /// A process with everything that the container's first one has: its cgroups, its namespaces, and with its mounts its root.
-fn join(
-    record: &Record,
-    command: Command,
-    console: &Console,
-    process: &Process,
-) -> Result<cooperage::container::process::Newborn> {
+fn join(record: &Record, mut command: Command, console: &Console, process: &Process) -> Result<Newborn> {
     let namespaces = Namespaces::of_process(record.pid)?;
     let has_users = namespaces.has(CloneFlags::CLONE_NEWUSER);
     let state = record.state(Status::Running);
-    let mut shared = Some(command);
-    let commands = &mut shared;
     let affinity = process.exec_cpu_affinity();
     let half = |parent: &Parent| {
         if let Some(affinity) = affinity {
             set_affinity("initial", affinity.initial().as_deref())?;
         }
-        let command = commands.take().ok_or_else(|| Error::new("run a process", "there is no command"))?;
-        sys::set_not_dumpable("let nobody follow /proc/PID/exe to the runtime's own program")?;
+        sys::set_not_dumpable(OUT_OF_REACH)?;
         if !parent.born_in_cgroup() {
             record.cgroups.enter()?;
         }
@@ -109,10 +101,8 @@ fn join(
     };
     let mut newborn = bear(record.cgroups.open()?, CloneFlags::empty(), half)?;
     newborn.until_arrival()?;
-    if let Some(command) = &shared {
-        command.set_limits(newborn.pid())?;
-    }
-    set_oom_score(newborn.pid(), process.oom_score_adj())?;
+    command.set_limits(newborn.pid())?;
+    set_oom_score(newborn.pid(), command.oom_score)?;
     Ok(newborn)
 }
 // ANCHOR_END: exec-join

@@ -16,7 +16,7 @@ use crate::record::{Place, Record, Status};
 // ANCHOR: wait-at-gate
 /// The container's half: stands still until somebody connects, then goes on. What goes wrong now is told to who has connected; when the
 /// command has been started, the connection closes without a word.
-pub fn wait_to_be_started(gate: OwnedFd, go_on: impl FnOnce(()) -> Result<Infallible>) -> Result<Infallible> {
+pub fn wait_to_be_started(gate: OwnedFd, go_on: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     let knocking = loop {
         match accept4(gate.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             // SAFETY: the descriptor is new and nobody else's.
@@ -26,7 +26,7 @@ pub fn wait_to_be_started(gate: OwnedFd, go_on: impl FnOnce(()) -> Result<Infall
         }
     };
     drop(gate);
-    let Err(error) = go_on(());
+    let Err(error) = go_on();
     if let Ok(text) = serde_json::to_vec(&error) {
         let _ = UnixStream::from(knocking).write_all(&text);
     }
