@@ -278,7 +278,7 @@ pub fn move_mount(why: &str, tree: BorrowedFd, target: BorrowedFd) -> Result<()>
 pub fn mount_setattr_read_only(why: &str, tree: BorrowedFd) -> Result<()> {
     let attributes =
         libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    mount_setattr(why, tree, &attributes, || "attr_set=MOUNT_ATTR_RDONLY".to_string())
+    mount_setattr(why, tree, true, &attributes, || "attr_set=MOUNT_ATTR_RDONLY".to_string())
 }
 // ANCHOR_END: sys-mount-setattr
 
@@ -294,69 +294,50 @@ pub fn mount_setattr_idmap(why: &str, tree: BorrowedFd, users: BorrowedFd) -> Re
         propagation: 0,
         userns_fd: users as u64,
     };
-    mount_setattr(why, tree, &attributes, || format!("attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}"))
+    let shown = || format!("attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}");
+    mount_setattr(why, tree, true, &attributes, shown)
 }
 // ANCHOR_END: sys-mount-setattr-idmap
 
 /// Chapter 10: the same, for mounts below too or not.
 pub fn mount_setattr_idmap_of(why: &str, tree: BorrowedFd, users: BorrowedFd, recursive: bool) -> Result<()> {
-    const AT_RECURSIVE: libc::c_int = 0x8000;
-    let (fd, users) = (tree.as_raw_fd(), users.as_raw_fd());
-    let how = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let users = users.as_raw_fd();
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
         propagation: 0,
         userns_fd: users as u64,
     };
-    let shown =
-        || format!("mount_setattr({fd}, \"\", {how:#x}, {{attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}}})");
-    call(Subject::NewMount, why, shown, || {
-        let size = size_of::<libc::mount_attr>();
-        // SAFETY: the string is static, and the attributes have the size that is given and outlive the call.
-        Errno::result(unsafe {
-            libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), how, &raw const attributes, size)
-        })
-        .map(drop)
-    })
+    let shown = || format!("attr_set=MOUNT_ATTR_IDMAP, userns_fd={users}");
+    mount_setattr(why, tree, recursive, &attributes, shown)
 }
 
-/// mount_setattr(2): sets and clears attributes of a mount, and changes how it takes part in what is mounted elsewhere; with
-/// `recursive`, of all mounts below it too.
+/// mount_setattr(2): sets and clears attributes of a mount; with `recursive`, of all mounts below it too.
 pub fn mount_setattr_of(
     why: &str,
     tree: BorrowedFd,
-    (set, clear, propagation): (u64, u64, u64),
+    (set, clear): (u64, u64),
     recursive: bool,
 ) -> Result<()> {
-    const AT_RECURSIVE: libc::c_int = 0x8000;
-    let (fd, size) = (tree.as_raw_fd(), size_of::<libc::mount_attr>());
-    let how = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
-    let shown = || {
-        format!(
-            "mount_setattr({fd}, \"\", {how:#x}, {{attr_set={set:#x}, attr_clr={clear:#x}, propagation={propagation:#x}}})"
-        )
-    };
-    call(Subject::NewMount, why, shown, || {
-        // SAFETY: the string is static, and the attributes have the size that is given and outlive the call.
-        let result = unsafe {
-            libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), how, &raw const attributes, size)
-        };
-        Errno::result(result).map(drop)
-    })
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    mount_setattr(why, tree, recursive, &attributes, || format!("attr_set={set:#x}, attr_clr={clear:#x}"))
 }
 
 // ANCHOR: sys-mount-setattr-call
 fn mount_setattr(
     why: &str,
     tree: BorrowedFd,
+    recursive: bool,
     attributes: &libc::mount_attr,
     set: impl FnOnce() -> String,
 ) -> Result<()> {
     const AT_RECURSIVE: libc::c_int = 0x8000;
     let fd = tree.as_raw_fd();
-    let shown = || format!("mount_setattr({fd}, \"\", AT_EMPTY_PATH|AT_RECURSIVE, {{{}}})", set());
+    let (how, words) = match recursive {
+        true => (libc::AT_EMPTY_PATH | AT_RECURSIVE, "AT_EMPTY_PATH|AT_RECURSIVE"),
+        false => (libc::AT_EMPTY_PATH, "AT_EMPTY_PATH"),
+    };
+    let shown = || format!("mount_setattr({fd}, \"\", {words}, {{{}}})", set());
     call(Subject::NewMount, why, shown, || {
         // SAFETY: the string is static, and `attributes` has the size that is given and outlives the call.
         Errno::result(unsafe {
@@ -364,7 +345,7 @@ fn mount_setattr(
                 libc::SYS_mount_setattr,
                 fd,
                 c"".as_ptr(),
-                libc::AT_EMPTY_PATH | AT_RECURSIVE,
+                how,
                 attributes as *const libc::mount_attr,
                 size_of::<libc::mount_attr>(),
             )
@@ -736,19 +717,27 @@ pub fn raise_ambient(why: &str, capability: Capability) -> Result<()> {
     })
 }
 
-/// setrlimit(2), by prlimit(2), for this process. `None` is no limit.
-pub fn set_limit(why: &str, limit: (&str, u32), soft: Option<u64>, hard: Option<u64>) -> Result<()> {
+/// prlimit64(2): sets a limit of this process (0) or of another. `None` is no limit.
+pub fn set_limit(
+    why: &str,
+    pid: Pid,
+    limit: (&str, u32),
+    soft: Option<u64>,
+    hard: Option<u64>,
+) -> Result<()> {
     let (name, number) = limit;
     let word = |value: Option<u64>| value.map_or("RLIM64_INFINITY".to_string(), |value| value.to_string());
     let shown =
-        || format!("prlimit64(0, {name}, {{rlim_cur={}, rlim_max={}}}, NULL)", word(soft), word(hard));
+        || format!("prlimit64({pid}, {name}, {{rlim_cur={}, rlim_max={}}}, NULL)", word(soft), word(hard));
     let value = |value: Option<u64>| value.unwrap_or(libc::RLIM64_INFINITY);
     let wanted = libc::rlimit64 { rlim_cur: value(soft), rlim_max: value(hard) };
     call(Subject::Other, why, shown, || {
         let nothing = std::ptr::null_mut::<libc::rlimit64>();
         // SAFETY: the limit outlives the call, and the null pointer asks for no answer.
-        Errno::result(unsafe { libc::syscall(libc::SYS_prlimit64, 0, number, &raw const wanted, nothing) })
-            .map(drop)
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_prlimit64, pid.as_raw(), number, &raw const wanted, nothing)
+        })
+        .map(drop)
     })
 }
 

@@ -22,7 +22,7 @@ use nix::mount::MntFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::{ForkResult, Gid, Uid, fork, getegid, geteuid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
 use super::chapters::{self, CHAPTERS};
@@ -37,6 +37,7 @@ use crate::container::overlay::Overlay;
 use crate::container::pid::PROC_FLAGS;
 use crate::container::power::devices::usual_rules;
 use crate::container::power::{apparmor, landlock, selinux};
+use crate::container::process::signals::open_process;
 use crate::container::process::{self, Process, Status};
 use crate::container::state::directory::state_directory;
 use crate::container::state::ledger::Leftover;
@@ -937,9 +938,7 @@ fn many_users() -> Result<String> {
 }
 
 fn pidfd() -> Result<String> {
-    // SAFETY: numbers are all that pidfd_open(2) takes.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
-    match Errno::result(fd) {
+    match open_process(Pid::this()) {
         Ok(_) => found(),
         Err(errno) => Err(Error::call("hold a process by a descriptor", "pidfd_open()", errno)),
     }

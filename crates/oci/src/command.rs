@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use cooperage::container::capability::Capability;
-use cooperage::container::power::capabilities::Set;
+use cooperage::container::power::capabilities::{Set, known_to_kernel};
 use cooperage::container::power::labels::Label;
 use cooperage::container::power::rlimits::Rlimit;
 use cooperage::container::process::{PATH, default_signals};
@@ -133,19 +133,7 @@ impl Command {
 
     /// Sets the limits of another process: one in a user namespace may not raise them itself.
     pub fn set_limits(&self, pid: Pid) -> Result<()> {
-        for limit in &self.limits {
-            let (number, soft, hard) = limit.parts();
-            let value = |value: Option<u64>| value.unwrap_or(libc::RLIM64_INFINITY);
-            let wanted = libc::rlimit64 { rlim_cur: value(soft), rlim_max: value(hard) };
-            // SAFETY: the limit outlives the call, and the null pointer asks for no answer.
-            let result = unsafe {
-                let nothing = std::ptr::null_mut::<libc::rlimit64>();
-                libc::syscall(libc::SYS_prlimit64, pid.as_raw(), number, &raw const wanted, nothing)
-            };
-            Errno::result(result)
-                .map_err(|errno| Error::call("set process.rlimits", format!("prlimit64({number})"), errno))?;
-        }
-        Ok(())
+        self.limits.iter().try_for_each(|limit| limit.set_for("set process.rlimits", pid))
     }
 
     // ANCHOR: command-look
@@ -338,7 +326,7 @@ impl Command {
 impl Sets {
     /// The lid first, since that takes a right.
     fn bound(&self) -> Result<()> {
-        for capability in (0..64).map(Capability).take_while(|capability| capability.is_known_to_kernel()) {
+        for capability in known_to_kernel() {
             if !self.bounding.contains(capability) && capability.is_in_bounding_set() {
                 capability.drop_from_bounding_set().map_err(|errno| {
                     Error::call(

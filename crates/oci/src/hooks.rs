@@ -3,12 +3,15 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cooperage::container::process::default_signals;
+use cooperage::container::process::signals::open_process;
 use cooperage::told::errors::{Error, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -61,7 +64,7 @@ fn run_one(kind: &str, hook: &Hook, state: &serde_json::Value) -> Result<()> {
     let group = Pid::from_raw(child.id() as i32);
     let deadline = hook.timeout().map(|seconds| Instant::now() + Duration::from_secs(seconds.max(0) as u64));
     let status = loop {
-        let waited = wait(group, deadline)?;
+        let waited = wait(group, deadline);
         match child.try_wait() {
             Ok(Some(status)) => break status,
             Ok(None) if waited => {}
@@ -93,15 +96,8 @@ fn in_memory(name: &CStr) -> Result<File> {
 }
 
 /// Waits for the end of the process, without asking again and again. False when the time is up.
-fn wait(pid: Pid, deadline: Option<Instant>) -> Result<bool> {
-    use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    // SAFETY: numbers are all that it takes; the result is a new descriptor that nobody else owns.
-    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let Ok(fd) = nix::errno::Errno::result(opened) else { return Ok(true) };
-    // SAFETY: see above.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+fn wait(pid: Pid, deadline: Option<Instant>) -> bool {
+    let Ok(pidfd) = open_process(pid) else { return true };
     let timeout = match deadline {
         Some(deadline) => {
             let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -111,7 +107,7 @@ fn wait(pid: Pid, deadline: Option<Instant>) -> Result<bool> {
     };
     let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let _ = poll(&mut watched, timeout);
-    Ok(deadline.is_none_or(|deadline| Instant::now() < deadline))
+    deadline.is_none_or(|deadline| Instant::now() < deadline)
 }
 
 /// What it has said: the beginning.

@@ -1,10 +1,11 @@
 //! The commands that end something, stop something or change something.
 
+use std::os::fd::AsRawFd;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use cooperage::container::console::Console;
-use cooperage::container::process::signals::block_signals;
+use cooperage::container::process::signals::{block_signals, open_process};
 use cooperage::container::process::{Child, Status as Ended};
 use cooperage::told::errors::{Error, Result};
 use nix::errno::Errno;
@@ -91,12 +92,7 @@ pub fn kill(global: &Global, args: &Kill) -> Result<()> {
 
 /// Sends a signal to the first process, and to no other that has got its number meanwhile: a pidfd stays with its process.
 fn send(record: &Record, signal: i32) -> nix::Result<()> {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    // SAFETY: numbers are all that it takes; the result is a new descriptor that nobody else owns.
-    let pidfd = unsafe {
-        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, record.pid, 0))?;
-        OwnedFd::from_raw_fd(fd as i32)
-    };
+    let pidfd = open_process(record.process())?;
     if born(record.pid) != Some(record.born) {
         return Err(Errno::ESRCH);
     }

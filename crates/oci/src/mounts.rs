@@ -279,7 +279,7 @@ pub fn make_read_only(mounts: Vec<OwnedFd>) -> Result<()> {
         sys::mount_setattr_of(
             "let nothing be written there any more",
             mount.as_fd(),
-            (attribute::RDONLY, 0, 0),
+            (attribute::RDONLY, 0),
             false,
         )
     })
@@ -341,7 +341,7 @@ fn settle(mount: &OwnedFd, options: &Options) -> Result<()> {
     let (set, clear) = options.recursive;
     if (set, clear) != (0, 0) {
         let clear = if (set | clear) & attribute::ATIME != 0 { clear | attribute::ATIME } else { clear };
-        sys::mount_setattr_of("set attributes of all mounts below", mount.as_fd(), (set, clear, 0), true)?;
+        sys::mount_setattr_of("set attributes of all mounts below", mount.as_fd(), (set, clear), true)?;
     }
     for how in &options.propagation {
         let target = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
@@ -369,7 +369,7 @@ fn bind(
     };
     let (set, clear) = options.attributes();
     if (set, clear) != (0, 0) {
-        sys::mount_setattr_of("set its attributes", tree.as_fd(), (set, clear, 0), false)?;
+        sys::mount_setattr_of("set its attributes", tree.as_fd(), (set, clear), false)?;
     }
     let name = text(mount.destination())?;
     let place = match crate::root::is_open_directory(&tree)? {
@@ -453,7 +453,7 @@ fn cgroup(root: &NewRoot, mount: &Mount, options: &Options, around: &Surrounding
                     )?;
                 } else {
                     let picked = sys::open_tree("pick up a cgroup", AT_FDCWD, &tree.directory, false)?;
-                    sys::mount_setattr_of("set its attributes", picked.as_fd(), (set, clear, 0), false)?;
+                    sys::mount_setattr_of("set its attributes", picked.as_fd(), (set, clear), false)?;
                     let there = sys::open_beneath(
                         "find its place",
                         place.as_fd(),
@@ -472,7 +472,7 @@ fn cgroup(root: &NewRoot, mount: &Mount, options: &Options, around: &Surrounding
             }
             if flags.contains(MsFlags::MS_RDONLY) {
                 let there = again(root, mount.destination())?;
-                sys::mount_setattr_of("add nothing there", there.as_fd(), (attribute::RDONLY, 0, 0), false)?;
+                sys::mount_setattr_of("add nothing there", there.as_fd(), (attribute::RDONLY, 0), false)?;
             }
             Ok(())
         }
@@ -492,7 +492,7 @@ fn cgroup(root: &NewRoot, mount: &Mount, options: &Options, around: &Surrounding
                     // A user namespace in somebody else's cgroup namespace may not mount one.
                     let source = if around.own_cgroups { Path::new("/sys/fs/cgroup") } else { directory };
                     let picked = sys::open_tree("pick up its cgroup", AT_FDCWD, source, true)?;
-                    sys::mount_setattr_of("set its attributes", picked.as_fd(), (set, clear, 0), false)?;
+                    sys::mount_setattr_of("set its attributes", picked.as_fd(), (set, clear), false)?;
                     let place = root.directory(&name)?;
                     sys::move_mount("show it", picked.as_fd(), place.as_fd())
                 }
@@ -505,7 +505,7 @@ fn cgroup(root: &NewRoot, mount: &Mount, options: &Options, around: &Surrounding
             sys::mount_setattr_of(
                 "let it be looked at only",
                 tree.as_fd(),
-                (attribute::RDONLY | set, 0, 0),
+                (attribute::RDONLY | set, 0),
                 true,
             )?;
             sys::move_mount("show it", tree.as_fd(), place.as_fd())

@@ -203,7 +203,7 @@ impl Capabilities {
 }
 
 /// Those that the kernel knows: capabilities that it does not know are an invalid argument to it.
-fn known_to_kernel() -> impl Iterator<Item = Capability> {
+pub fn known_to_kernel() -> impl Iterator<Item = Capability> {
     (0..64).map(Capability).take_while(|capability| capability.is_known_to_kernel())
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::Pid;
 
 use crate::container::sys;
 use crate::told::errors::{Advise, Result};
@@ -78,9 +79,9 @@ impl Rlimit {
         Some(Rlimit { name, constant, number, soft: value(soft), hard: value(hard) })
     }
 
-    /// Chapter 10: its number, the limit that holds, and how far it may be raised; `None` is no limit.
-    pub fn parts(&self) -> (u32, Option<u64>, Option<u64>) {
-        (self.number, self.soft, self.hard)
+    /// Chapter 10: sets it for another process.
+    pub fn set_for(&self, why: &str, pid: Pid) -> Result<()> {
+        sys::set_limit(why, pid, (self.constant, self.number), self.soft, self.hard)
     }
 
     // ANCHOR: usual-limits
@@ -113,7 +114,7 @@ impl Rlimit {
     /// Sets it for this process, and for what it starts.
     pub fn set(&self) -> Result<()> {
         let why = format!("limit {} for each process", self.name);
-        sys::set_limit(&why, (self.constant, self.number), self.soft, self.hard).remedy_for(
+        self.set_for(&why, Pid::from_raw(0)).remedy_for(
             Errno::EPERM,
             &format!(
                 "it is above what whoever started this has: `ulimit -H -a` shows it; lower --ulimit {}",

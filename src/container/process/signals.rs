@@ -1,8 +1,11 @@
 //! Chapter 1: signals. A supervisor reads them one by one; a command finds them as if nobody had touched them.
 
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::Pid;
 
 use crate::told::errors::{Error, Result};
 
@@ -74,3 +77,11 @@ pub fn default_signals() -> Result<()> {
         .map_err(|errno| Error::call("let signals through", "rt_sigprocmask()", errno))
 }
 // ANCHOR_END: default-signals
+
+/// Chapter 10: a descriptor that stays with this process, whoever has its number later. See pidfd_open(2).
+pub fn open_process(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: numbers are all that it takes.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
