@@ -83,11 +83,12 @@ fn mount_sys(root: &NewRoot) -> Result<()> {
 // ANCHOR: devices
 /// Name, major and minor number of the devices that every program may count on.
 /// Their numbers are fixed: see the kernel's admin-guide/devices.txt.
-const DEVICES: [(&str, u64, u64); 6] =
+pub const DEVICES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 // ANCHOR_END: devices
 
-const DEV_LINKS: [(&str, &str); 5] = [
+/// Names that programs count on, and where they lead.
+pub const DEV_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),

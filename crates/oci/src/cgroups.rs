@@ -12,12 +12,12 @@ use cooperage::container::sys;
 use cooperage::told::errors::{Error, Result};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::wrong;
-use crate::cli::{CgroupManager, Global, Rootless};
+use crate::cli::{CgroupManager, Global};
 use crate::resources::{self, Setting};
 
 /// One hierarchy of version 1, with the directory of the container's cgroup in it.
@@ -137,10 +137,7 @@ impl Cgroups {
     pub fn create(self, global: &Global, resources: Option<&LinuxResources>) -> Result<Cgroups> {
         match self.make() {
             Ok(()) => Ok(self),
-            Err(error) if may_do_without(global) && !resources::needs_cgroup(resources) => {
-                let _ = error;
-                Ok(Cgroups::None)
-            }
+            Err(_) if global.is_rootless() && !resources::needs_cgroup(resources) => Ok(Cgroups::None),
             Err(error) => Err(error),
         }
     }
@@ -302,17 +299,6 @@ fn collect(directory: &Path, found: &mut Vec<Pid>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), found);
-        }
-    }
-}
-
-/// Is this a runtime that may do without cgroups?
-fn may_do_without(global: &Global) -> bool {
-    match global.rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => {
-            !geteuid().is_root() || !cooperage::container::user::in_first_user_namespace().unwrap_or(true)
         }
     }
 }

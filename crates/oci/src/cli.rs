@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cooperage::container::user::in_first_user_namespace;
+use nix::unistd::geteuid;
 
 /// A runtime for containers, as the Open Container Initiative has specified it.
 #[derive(Parser, Debug)]
@@ -66,6 +68,22 @@ pub enum Rootless {
     True,
     /// No
     False,
+}
+
+impl Global {
+    /// Is this the runtime of an ordinary user, as it was said or as it is?
+    pub fn is_rootless(&self) -> bool {
+        match self.rootless {
+            Rootless::True => true,
+            Rootless::False => false,
+            Rootless::Auto => is_ordinary_user(),
+        }
+    }
+}
+
+/// Is this process anybody but the machine's own root?
+pub fn is_ordinary_user() -> bool {
+    !geteuid().is_root() || !in_first_user_namespace().unwrap_or(true)
 }
 
 /// Who makes cgroups.

@@ -11,8 +11,10 @@ use std::process::Command as Program;
 use cooperage::container::console::Console;
 use cooperage::container::net::netlink::{Message, Netlink};
 use cooperage::container::power::exe;
+use cooperage::container::power::paths::make_root_read_only;
 use cooperage::container::process::{Newborn, Parent, bear};
 use cooperage::container::sys::{self, CloneFlags};
+use cooperage::container::user::map::{Extent, Map};
 use cooperage::container::user::{Mode, User};
 use cooperage::told::errors::{Error, Result};
 use nix::sys::signal::{Signal, kill};
@@ -260,7 +262,7 @@ impl Inside<'_> {
         drop(root);
         command.make_directory()?;
         if bundle.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-            root::make_read_only()?;
+            make_root_read_only()?;
         }
         let program = command.find_program()?;
         parent.report_arrival();
@@ -309,30 +311,27 @@ fn write_maps(pid: Pid, bundle: &Bundle, namespaces: &Namespaces) -> Result<()> 
     if !namespaces.has_new(CloneFlags::CLONE_NEWUSER) {
         return Ok(());
     }
-    let mappings = |list: &Option<Vec<LinuxIdMapping>>| list.clone().unwrap_or_default();
-    let (uids, gids) = (mappings(bundle.linux.uid_mappings()), mappings(bundle.linux.gid_mappings()));
-    let line = |one: &LinuxIdMapping| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size());
-    let text = |list: &[LinuxIdMapping]| list.iter().map(line).collect::<String>();
+    let (uids, gids) = (bundle.linux.uid_mappings(), bundle.linux.gid_mappings());
+    let [uids, gids] = [uids, gids].map(|list| idmaps::map(list.as_deref().unwrap_or_default()));
     let file = |name: &str| format!("/proc/{pid}/{name}");
     let write = |name: &str, text: &str| {
         sys::write_file("say who is who", Path::new(&file(name)), text)
             .map_err(|error| error.detail(format!("the mapping is {}", text.trim())))
     };
     if geteuid().is_root() {
-        write("uid_map", &text(&uids))?;
-        return write("gid_map", &text(&gids));
+        write("uid_map", &uids.text())?;
+        return write("gid_map", &gids.text());
     }
-    let is_oneself = |list: &[LinuxIdMapping], own: u32| {
-        list.len() == 1 && list[0].size() == 1 && list[0].host_id() == own
-    };
+    let is_oneself =
+        |map: &Map, own: u32| matches!(map.0[..], [Extent { outside, count: 1, .. }] if outside == own);
     if is_oneself(&uids, geteuid().as_raw()) && is_oneself(&gids, nix::unistd::getegid().as_raw()) {
-        write("uid_map", &text(&uids))?;
+        write("uid_map", &uids.text())?;
         write("setgroups", "deny")?;
-        return write("gid_map", &text(&gids));
+        return write("gid_map", &gids.text());
     }
-    for (program, list) in [("newuidmap", &uids), ("newgidmap", &gids)] {
+    for (program, map) in [("newuidmap", &uids), ("newgidmap", &gids)] {
         let step = format!("have {program} say who is who");
-        let numbers = list.iter().flat_map(|one| [one.container_id(), one.host_id(), one.size()]);
+        let numbers = map.0.iter().flat_map(|one| [one.inside, one.outside, one.count]);
         let output = Program::new(program)
             .arg(pid.to_string())
             .args(numbers.map(|number| number.to_string()))

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use cooperage::container::mount::{DEV_LINKS, DEVICES};
 use cooperage::container::root::NewRoot;
 use cooperage::container::sys;
 use cooperage::container::user::in_first_user_namespace;
@@ -15,17 +16,6 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use crate::bundle::{Bundle, wrong};
 use crate::mounts::is_bound;
-
-/// Those that every container has. See config-linux.md, "Default Devices".
-const DEFAULT: [(&str, u64, u64); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-const LINKS: [(&str, &str); 4] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-];
 
 /// A device to be made.
 struct Node {
@@ -45,7 +35,8 @@ pub fn make(root: &NewRoot, bundle: &Bundle) -> Result<()> {
     for device in bundle.linux.devices().iter().flatten() {
         nodes.push(node(device)?);
     }
-    for (name, major, minor) in DEFAULT {
+    // Those that every container has: see config-linux.md, "Default Devices".
+    for (name, major, minor) in DEVICES {
         let path = Path::new("/dev").join(name);
         if !nodes.iter().any(|node| node.path == path) {
             let number = makedev(major, minor);
@@ -166,7 +157,9 @@ fn link(root: &NewRoot) -> Result<()> {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(Error::call(format!("make /dev/{name}"), format!("symlinkat({to})"), errno)),
     };
-    LINKS.iter().try_for_each(|(name, to)| make(name, to))?;
+    // That of new terminals comes only where there are any.
+    let mut usual = DEV_LINKS.into_iter().filter(|(name, _)| *name != "ptmx");
+    usual.try_for_each(|(name, to)| make(name, to))?;
     if nix::sys::stat::fstatat(&dev, "pts/ptmx", nix::fcntl::AtFlags::empty()).is_ok() {
         let _ = nix::unistd::unlinkat(&dev, "ptmx", nix::unistd::UnlinkatFlags::NoRemoveDir);
         make("ptmx", "pts/ptmx")?;

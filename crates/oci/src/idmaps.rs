@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use cooperage::container::process::{Parent, bear};
 use cooperage::container::sys::{self, CloneFlags};
+use cooperage::container::user::map::{Extent, Map};
 use cooperage::told::errors::{Error, Result};
 use nix::fcntl::AT_FDCWD;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
@@ -63,6 +64,16 @@ fn is_mapped(mount: &Mount) -> Option<bool> {
     }
 }
 
+/// The map that a list in config.json says.
+pub fn map(list: &[LinuxIdMapping]) -> Map {
+    let extent = |one: &LinuxIdMapping| Extent {
+        inside: one.container_id(),
+        outside: one.host_id(),
+        count: one.size(),
+    };
+    Map(list.iter().map(extent).collect())
+}
+
 /// A user namespace with these maps. It needs a process to be made, and lives on when that has ended.
 fn users(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<File> {
     let mut newborn = bear(None, CloneFlags::CLONE_NEWUSER, |parent: &Parent| {
@@ -70,16 +81,11 @@ fn users(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<File> {
         Err(Error::new("hold a user namespace", "it is not needed any more"))
     })?;
     let pid = newborn.pid();
-    let text = |list: &[LinuxIdMapping]| {
-        let line =
-            |one: &LinuxIdMapping| format!("{} {} {}\n", one.container_id(), one.host_id(), one.size());
-        list.iter().map(line).collect::<String>()
-    };
     let write = |name: &str, text: String| {
         sys::write_file("say who is who", std::path::Path::new(&format!("/proc/{pid}/{name}")), text)
     };
-    let made = write("uid_map", text(uids))
-        .and_then(|()| write("gid_map", text(gids)))
+    let made = write("uid_map", map(uids).text())
+        .and_then(|()| write("gid_map", map(gids).text()))
         .and_then(|()| newborn.namespace("user"));
     drop(newborn);
     let _ = nix::sys::wait::waitpid(pid, None);

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use cooperage::container::mount::is_directory;
 use cooperage::container::power::selinux::labelled;
 use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, MsFlags};
@@ -217,7 +218,7 @@ fn inside(step: &str, error: Error) -> Error {
 }
 
 fn one(root: &NewRoot, mount: &Mount, index: usize, around: &Surroundings) -> Result<Option<OwnedFd>> {
-    let options = Options::of(mount);
+    let mut options = Options::of(mount);
     let kind = mount.typ().as_deref().unwrap_or("none");
     if options.bind.is_some() {
         bind(root, mount, &options, around.mapped.get(&index), around.bundle)?;
@@ -238,13 +239,13 @@ fn one(root: &NewRoot, mount: &Mount, index: usize, around: &Surroundings) -> Re
             let is_late = kind == "tmpfs" && options.flags.0.contains(MsFlags::MS_RDONLY);
             let label = around.bundle.linux.mount_label().as_deref().filter(|label| !label.is_empty());
             // A tmpfs has the permissions of what it covers, unless it is said otherwise.
-            let mut options = options;
             if kind == "tmpfs" && !options.data.iter().any(|option| option.starts_with("mode=")) {
                 options.data.push(format!("mode={:o}", permissions(&place)?));
             }
-            let writable =
-                Options { flags: MsFlagsOf(options.flags.0 - MsFlags::MS_RDONLY), ..copy(&options) };
-            filesystem(place.as_fd(), kind, mount, if is_late { &writable } else { &options }, label)?;
+            if is_late {
+                options.flags.0 -= MsFlags::MS_RDONLY;
+            }
+            filesystem(place.as_fd(), kind, mount, &options, label)?;
             let there = again(root, mount.destination())?;
             if let Some(below) = below {
                 copy_up(&below, &there)?;
@@ -259,18 +260,6 @@ fn permissions(place: &impl AsFd) -> Result<u32> {
     let found = nix::sys::stat::fstat(place.as_fd())
         .map_err(|errno| Error::call("look at what is covered", "fstat()", errno))?;
     Ok(found.st_mode & 0o7777)
-}
-
-fn copy(options: &Options) -> Options {
-    Options {
-        flags: options.flags,
-        cleared: options.cleared,
-        recursive: options.recursive,
-        propagation: options.propagation.clone(),
-        bind: options.bind,
-        copy_up: options.copy_up,
-        data: options.data.clone(),
-    }
 }
 
 /// Makes one that holds files of its own read-only, now that they are there.
@@ -372,7 +361,7 @@ fn bind(
         sys::mount_setattr_of("set its attributes", tree.as_fd(), (set, clear), false)?;
     }
     let name = text(mount.destination())?;
-    let place = match crate::root::is_open_directory(&tree)? {
+    let place = match is_directory(&tree)? {
         true => root.directory(&name)?,
         false => root.file(&name)?,
     };

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use cooperage::container::mount::is_directory;
 use cooperage::container::root::NewRoot;
 use cooperage::container::sys::{self, CloneFlags, MsFlags};
 use cooperage::told::errors::{Advise, Error, Result};
@@ -15,7 +16,6 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::bundle::{Bundle, wrong};
 use crate::namespaces::Namespaces;
-use crate::root::is_open_directory;
 
 // ANCHOR: mask-paths
 /// Hides files and directories. The cover is the host's own /dev/null, held open and seen to be that; the place is looked up inside the
@@ -28,7 +28,7 @@ pub fn mask(root: &NewRoot, bundle: &Bundle) -> Result<()> {
     let null = null_device()?;
     for path in paths {
         let Some(place) = find(root, path)? else { continue };
-        if is_open_directory(&place)? {
+        if is_directory(&place)? {
             let target = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
             let how = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             sys::mount(

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cgroups::Cgroups;
-use crate::cli::Global;
+use crate::cli::{Global, is_ordinary_user};
 use crate::log::rfc3339;
 
 /// The file.
@@ -102,7 +102,7 @@ impl Place {
         if let Some(root) = &global.root {
             return root.clone();
         }
-        if geteuid().is_root() && cooperage::container::user::in_first_user_namespace().unwrap_or(true) {
+        if !is_ordinary_user() {
             return "/run/cooperage/oci".into();
         }
         match std::env::var_os("XDG_RUNTIME_DIR") {
@@ -133,16 +133,9 @@ impl Place {
 
     /// The place of a container that there is.
     pub fn find(global: &Global, id: &str) -> Result<Place> {
-        check_id(id)?;
-        let directory = Place::above(global).join(id);
-        if !directory.is_dir() {
-            return Err(Error::new(format!("find the container {id:?}"), "container does not exist"));
-        }
-        let place = Place::lock(directory)?;
-        // Removed while it was waited for.
-        if !place.directory.is_dir() {
-            return Err(Error::new(format!("find the container {id:?}"), "container does not exist"));
-        }
+        let place = Place::lock(directory_of(global, id)?)?;
+        // It may have been removed while it was waited for.
+        directory_of(global, id)?;
         Ok(place)
     }
 
@@ -246,13 +239,19 @@ impl Place {
     }
 }
 
-/// What is known of a container, by anybody who only wants to look.
-pub fn look(global: &Global, id: &str) -> Result<(Record, Status)> {
+/// The directory of a container that there is.
+fn directory_of(global: &Global, id: &str) -> Result<PathBuf> {
     check_id(id)?;
     let directory = Place::above(global).join(id);
-    if !directory.is_dir() {
-        return Err(Error::new(format!("find the container {id:?}"), "container does not exist"));
+    if directory.is_dir() {
+        return Ok(directory);
     }
+    Err(Error::new(format!("find the container {id:?}"), "container does not exist"))
+}
+
+/// What is known of a container, by anybody who only wants to look.
+pub fn look(global: &Global, id: &str) -> Result<(Record, Status)> {
+    let directory = directory_of(global, id)?;
     let record = read(&directory)?;
     let status = status_in(&record, &directory);
     Ok((record, status))
@@ -260,7 +259,7 @@ pub fn look(global: &Global, id: &str) -> Result<(Record, Status)> {
 
 /// Its config.json, as it was when it was created.
 pub fn config(global: &Global, id: &str, record: &Record) -> Result<Bundle> {
-    let file = Place::above(global).join(id).join(CONFIG);
+    let file = directory_of(global, id)?.join(CONFIG);
     let text =
         fs::read(&file).map_err(|error| Error::io("read what is known of the container", &file, &error))?;
     Bundle::read(record.bundle.clone(), record.rootfs.clone(), text)

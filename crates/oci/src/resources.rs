@@ -2,9 +2,7 @@
 //!
 //! The standard's words are those of version 1. What they are in version 2 is in the table of config-linux.md, and in crun's manual.
 
-use std::path::Path;
-
-use cooperage::container::cgroup::devices;
+use cooperage::container::cgroup::{devices, v1};
 use cooperage::container::power::devices::{Access, Kind, Rule, usual_rules};
 use cooperage::container::sys;
 use cooperage::told::errors::{Error, Result};
@@ -38,6 +36,11 @@ fn setting(controller: &str, file: &str, value: impl ToString) -> Setting {
     }
 }
 
+/// 0 is how clients leave something out.
+pub fn is_said(value: &(impl Default + PartialEq)) -> bool {
+    *value != Default::default()
+}
+
 /// Is there anything that only a cgroup can give?
 pub fn needs_cgroup(resources: Option<&LinuxResources>) -> bool {
     let Some(resources) = resources else { return false };
@@ -63,7 +66,7 @@ pub fn settings(cgroups: &Cgroups, resources: &LinuxResources) -> Result<Vec<Set
         all.push(setting("pids", "pids.max", value));
     }
     if let Some(disks) = resources.block_io() {
-        all.extend(if second { disks_v2(disks)? } else { disks_v1(cgroups, disks)? });
+        all.extend(if second { disks_v2(disks) } else { disks_v1(cgroups, disks) });
     }
     for limit in resources.hugepage_limits().iter().flatten() {
         let size = limit.page_size();
@@ -112,14 +115,10 @@ pub fn settings(cgroups: &Cgroups, resources: &LinuxResources) -> Result<Vec<Set
 
 /// The limit of memory and that of memory with swap: at no moment may the first be above the second.
 fn memory_v1(cgroups: &Cgroups, memory: &LinuxMemory) -> Vec<Setting> {
-    // 0 is how clients leave something out.
-    let said = |value: Option<i64>| value.filter(|value| *value != 0);
-    let limit = said(memory.limit()).map(|limit| setting("memory", "memory.limit_in_bytes", limit));
+    let limit = memory.limit().filter(is_said).map(|limit| setting("memory", "memory.limit_in_bytes", limit));
     // The kernel may count no swap, and then there is none to limit.
-    let swap = memory
-        .swap()
-        .filter(|swap| *swap != 0)
-        .map(|swap| setting("memory", "memory.memsw.limit_in_bytes", swap));
+    let swap =
+        memory.swap().filter(is_said).map(|swap| setting("memory", "memory.memsw.limit_in_bytes", swap));
     let now = cgroups
         .directory("memory")
         .and_then(|directory| sys::read_file(&directory.join("memory.memsw.limit_in_bytes")).ok())
@@ -128,8 +127,14 @@ fn memory_v1(cgroups: &Cgroups, memory: &LinuxMemory) -> Vec<Setting> {
     let rises = memory.swap().is_some_and(|swap| unlimited(swap) > now.unwrap_or(u64::MAX) || swap < 0);
     let both = if rises { [swap, limit] } else { [limit, swap] };
     let rest = [
-        said(memory.reservation()).map(|value| setting("memory", "memory.soft_limit_in_bytes", value)),
-        said(memory.kernel_tcp()).map(|value| setting("memory", "memory.kmem.tcp.limit_in_bytes", value)),
+        memory
+            .reservation()
+            .filter(is_said)
+            .map(|value| setting("memory", "memory.soft_limit_in_bytes", value)),
+        memory
+            .kernel_tcp()
+            .filter(is_said)
+            .map(|value| setting("memory", "memory.kmem.tcp.limit_in_bytes", value)),
         memory.swappiness().map(|value| setting("memory", "memory.swappiness", value)),
         memory.disable_oom_killer().filter(|off| *off).map(|_| setting("memory", "memory.oom_control", 1)),
     ];
@@ -151,7 +156,7 @@ fn memory_v2(cgroups: &Cgroups, memory: &LinuxMemory) -> Result<Vec<Setting>> {
         ));
     }
     // Version 2 counts swap for itself, the standard counts both together.
-    match (memory.swap().filter(|swap| *swap != 0), memory.limit()) {
+    match (memory.swap().filter(is_said), memory.limit()) {
         (Some(-1), _) => all.push(setting("memory", "memory.swap.max", "max")),
         (Some(swap), Some(limit)) if limit >= 0 && swap >= limit => {
             all.push(setting("memory", "memory.swap.max", swap - limit));
@@ -166,38 +171,23 @@ fn memory_v2(cgroups: &Cgroups, memory: &LinuxMemory) -> Result<Vec<Setting>> {
     }
     // The kernel may have no swap.
     all.iter_mut().for_each(|setting| setting.optional = true);
+    all.extend(memory.limit().filter(is_said).map(|limit| setting("memory", "memory.max", word(limit))));
     all.extend(
-        memory.limit().filter(|limit| *limit != 0).map(|limit| setting("memory", "memory.max", word(limit))),
-    );
-    all.extend(
-        memory
-            .reservation()
-            .filter(|value| *value != 0)
-            .map(|value| setting("memory", "memory.low", word(value))),
+        memory.reservation().filter(is_said).map(|value| setting("memory", "memory.low", word(value))),
     );
     Ok(all)
 }
 
 fn cpu_v1(cpu: &LinuxCpu) -> Vec<Setting> {
     let mut all = Vec::new();
-    all.extend(cpu.shares().filter(|shares| *shares != 0).map(|value| setting("cpu", "cpu.shares", value)));
-    all.extend(
-        cpu.period().filter(|period| *period != 0).map(|value| setting("cpu", "cpu.cfs_period_us", value)),
-    );
+    all.extend(cpu.shares().filter(is_said).map(|value| setting("cpu", "cpu.shares", value)));
+    all.extend(cpu.period().filter(is_said).map(|value| setting("cpu", "cpu.cfs_period_us", value)));
     // A burst may not be above the quota, so one that goes down goes first.
-    all.extend(
-        cpu.quota().filter(|quota| *quota != 0).map(|value| setting("cpu", "cpu.cfs_quota_us", value)),
-    );
+    all.extend(cpu.quota().filter(is_said).map(|value| setting("cpu", "cpu.cfs_quota_us", value)));
     all.extend(cpu.burst().map(|value| setting("cpu", "cpu.cfs_burst_us", value)));
+    all.extend(cpu.realtime_period().filter(is_said).map(|value| setting("cpu", "cpu.rt_period_us", value)));
     all.extend(
-        cpu.realtime_period()
-            .filter(|value| *value != 0)
-            .map(|value| setting("cpu", "cpu.rt_period_us", value)),
-    );
-    all.extend(
-        cpu.realtime_runtime()
-            .filter(|value| *value != 0)
-            .map(|value| setting("cpu", "cpu.rt_runtime_us", value)),
+        cpu.realtime_runtime().filter(is_said).map(|value| setting("cpu", "cpu.rt_runtime_us", value)),
     );
     all.extend(cpu.idle().map(|value| setting("cpu", "cpu.idle", value)));
     all.extend(cpuset(cpu));
@@ -207,11 +197,8 @@ fn cpu_v1(cpu: &LinuxCpu) -> Vec<Setting> {
 fn cpu_v2(cgroups: &Cgroups, cpu: &LinuxCpu) -> Vec<Setting> {
     let mut all = Vec::new();
     all.extend(cpu.idle().map(|value| setting("cpu", "cpu.idle", value)));
-    all.extend(
-        cpu.shares().filter(|shares| *shares != 0).map(|shares| setting("cpu", "cpu.weight", weight(shares))),
-    );
-    let (quota, period) =
-        (cpu.quota().filter(|quota| *quota != 0), cpu.period().filter(|period| *period != 0));
+    all.extend(cpu.shares().filter(is_said).map(|shares| setting("cpu", "cpu.weight", weight(shares))));
+    let (quota, period) = (cpu.quota().filter(is_said), cpu.period().filter(is_said));
     if quota.is_some() || period.is_some() {
         // One file for both: what is not said stays as it is.
         let now =
@@ -244,12 +231,12 @@ fn cpuset(cpu: &LinuxCpu) -> Vec<Setting> {
     cpus.into_iter().chain(mems).collect()
 }
 
-fn disks_v1(cgroups: &Cgroups, disks: &LinuxBlockIo) -> Result<Vec<Setting>> {
+fn disks_v1(cgroups: &Cgroups, disks: &LinuxBlockIo) -> Vec<Setting> {
     let mut all = Vec::new();
     let has = |file: &str| cgroups.directory("blkio").is_some_and(|directory| directory.join(file).exists());
     // The scheduler that knows weights has had two names.
     let file = if has("blkio.bfq.weight") { "blkio.bfq.weight" } else { "blkio.weight" };
-    if let Some(weight) = disks.weight().filter(|weight| *weight != 0) {
+    if let Some(weight) = disks.weight().filter(is_said) {
         all.push(setting("blkio", file, weight));
     }
     for device in disks.weight_device().iter().flatten() {
@@ -271,12 +258,12 @@ fn disks_v1(cgroups: &Cgroups, disks: &LinuxBlockIo) -> Result<Vec<Setting>> {
             |device: &LinuxThrottleDevice| format!("{}:{} {}", device.major(), device.minor(), device.rate());
         all.extend(list.iter().flatten().map(|device| setting("blkio", file, line(device))));
     }
-    Ok(all)
+    all
 }
 
-fn disks_v2(disks: &LinuxBlockIo) -> Result<Vec<Setting>> {
+fn disks_v2(disks: &LinuxBlockIo) -> Vec<Setting> {
     let mut all = Vec::new();
-    if let Some(weight) = disks.weight().filter(|weight| *weight != 0) {
+    if let Some(weight) = disks.weight().filter(is_said) {
         // 10 to 1000, and 1 to 10000.
         let weight = 1 + (u64::from(weight).clamp(10, 1000) - 10) * 9999 / 990;
         all.push(setting("io", "io.weight", weight));
@@ -292,7 +279,7 @@ fn disks_v2(disks: &LinuxBlockIo) -> Result<Vec<Setting>> {
         };
         all.extend(list.iter().flatten().map(|device| setting("io", "io.max", line(device))));
     }
-    Ok(all)
+    all
 }
 
 /// Has the kernel allow the devices that the rules allow, and the usual ones, and no others. The standard's rules are a list in which
@@ -304,20 +291,9 @@ pub fn devices(cgroups: &Cgroups, resources: &LinuxResources) -> Result<()> {
         Cgroups::None => Ok(()),
         Cgroups::V1(_) => {
             let Some(directory) = cgroups.directory("devices") else { return Ok(()) };
-            sys::write_file("let it use no device", &directory.join("devices.deny"), "a")?;
-            allowed.iter().try_for_each(|rule| allow(directory, rule))
+            v1::allow_devices(directory, &allowed)
         }
         Cgroups::V2(directory) => devices::allow(directory, &allowed),
-    }
-}
-
-fn allow(directory: &Path, rule: &Rule) -> Result<()> {
-    match sys::write_file("let it use this one", &directory.join("devices.allow"), rule) {
-        // The cgroup above does not have it either.
-        Err(error) if error.errno() == Some(nix::errno::Errno::EPERM) && usual_rules().contains(rule) => {
-            Ok(())
-        }
-        result => result,
     }
 }
 
@@ -328,7 +304,7 @@ fn allowed(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<Rule>>> {
     for rule in rules {
         let field = "linux.resources.devices";
         let access = rule.access().as_deref().filter(|text| !text.is_empty()).unwrap_or("rwm");
-        let access = Access::of(access).ok_or_else(|| wrong(field, format!("{access:?} is no access")))?;
+        let access = Access::parse(access).ok_or_else(|| wrong(field, format!("{access:?} is no access")))?;
         let number = |value: Option<i64>| value.filter(|value| *value >= 0).map(|value| value as u64);
         let (major, minor) = (number(rule.major()), number(rule.minor()));
         let kinds = match rule.typ().unwrap_or(LinuxDeviceType::A) {

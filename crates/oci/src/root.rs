@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use cooperage::container::mount::is_directory;
 use cooperage::container::root::{NewRoot, chroot_into, pivot_into};
 use cooperage::container::sys::{self, MsFlags};
 use cooperage::told::errors::Result;
@@ -73,19 +72,4 @@ pub fn enter(root: &NewRoot, bundle: &Bundle, no_pivot: bool) -> Result<()> {
         None => return Ok(()),
     };
     sys::mount("mount here as it was asked for", None, Path::new("/"), None, propagation, None)
-}
-
-/// Lets nothing be written to the root directory.
-pub fn make_read_only() -> Result<()> {
-    cooperage::container::power::paths::make_root_read_only()
-}
-
-/// Is the file or directory at this path, on the host, a directory?
-pub fn is_host_directory(path: &Path) -> bool {
-    path.is_dir()
-}
-
-/// Is what is open a directory?
-pub fn is_open_directory(fd: &std::os::fd::OwnedFd) -> Result<bool> {
-    is_directory(fd)
 }

@@ -17,7 +17,8 @@ use rustbus::{DuplexConn, RpcConn, get_session_bus_path, get_system_bus_path};
 
 use crate::bundle::wrong;
 use crate::cgroups::Cgroups;
-use crate::cli::{CgroupManager, Global, Rootless};
+use crate::cli::{CgroupManager, Global};
+use crate::resources::{is_said, weight};
 
 const STEP: &str = "have systemd make the cgroup";
 /// How long systemd may take. A bus that never answers is no reason to wait for ever.
@@ -53,7 +54,7 @@ impl Scope {
             return Err(Error::new(STEP, "version 2 of cgroups is not mounted")
                 .remedy("with version 1 have the client use the cgroupfs driver"));
         }
-        Scope::named(id, path.and_then(Path::to_str).unwrap_or_default(), is_of_user(global)).map(Some)
+        Scope::named(id, path.and_then(Path::to_str).unwrap_or_default(), global.is_rootless()).map(Some)
     }
 
     fn named(id: &str, path: &str, of_user: bool) -> Result<Scope> {
@@ -95,7 +96,7 @@ impl Scope {
             ("DefaultDependencies".into(), Value::Switch(false)),
         ];
         properties.extend(limits(resources));
-        let mut bus = Bus::open(is_of_user(global))?;
+        let mut bus = Bus::open(global.is_rootless())?;
         bus.call_job("StartTransientUnit", |call| {
             let nothing: Vec<(String, Properties)> = Vec::new();
             call.body.push_param4(&self.unit, "replace", properties, nothing)
@@ -107,7 +108,7 @@ impl Scope {
 
 /// Ends a scope that there may be.
 pub fn stop(global: &Global, unit: &str) {
-    if let Ok(mut bus) = Bus::open(is_of_user(global)) {
+    if let Ok(mut bus) = Bus::open(global.is_rootless()) {
         let _ = bus.call_job("StopUnit", |call| call.body.push_param2(unit, "replace"));
         // One whose processes were killed would be listed as failed.
         let _ = bus.call("ResetFailedUnit", |call| call.body.push_param(unit));
@@ -120,7 +121,7 @@ pub fn update(global: &Global, unit: &str, resources: &LinuxResources) -> Result
     if properties.is_empty() {
         return Ok(());
     }
-    let mut bus = Bus::open(is_of_user(global))?;
+    let mut bus = Bus::open(global.is_rootless())?;
     bus.call("SetUnitProperties", |call| call.body.push_param3(unit, true, properties)).map(drop)
 }
 
@@ -140,7 +141,7 @@ fn limits(resources: Option<&LinuxResources>) -> Properties<'static> {
     let mut all = Properties::new();
     let Some(resources) = resources else { return all };
     let unlimited = |value: i64| if value < 0 { u64::MAX } else { value as u64 };
-    let said = |value: Option<i64>| value.filter(|value| *value != 0).map(unlimited);
+    let said = |value: Option<i64>| value.filter(is_said).map(unlimited);
     if let Some(memory) = resources.memory() {
         all.extend(said(memory.limit()).map(|limit| ("MemoryMax".into(), Value::Number(limit))));
         all.extend(said(memory.reservation()).map(|low| ("MemoryLow".into(), Value::Number(low))));
@@ -152,25 +153,14 @@ fn limits(resources: Option<&LinuxResources>) -> Properties<'static> {
                 if quota == u64::MAX { quota } else { quota.saturating_mul(1_000_000) / period };
             all.push(("CPUQuotaPerSecUSec".into(), Value::Number(each_second)));
         }
-        if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-            all.push(("CPUWeight".into(), Value::Number(crate::resources::weight(shares))));
+        if let Some(shares) = cpu.shares().filter(is_said) {
+            all.push(("CPUWeight".into(), Value::Number(weight(shares))));
         }
     }
     if let Some(limit) = resources.pids().as_ref().and_then(|pids| said(Some(pids.limit()))) {
         all.push(("TasksMax".into(), Value::Number(limit)));
     }
     all
-}
-
-fn is_of_user(global: &Global) -> bool {
-    match global.rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => {
-            !cooperage::container::user::in_first_user_namespace().unwrap_or(true)
-                || !nix::unistd::geteuid().is_root()
-        }
-    }
 }
 
 /// A connection to systemd.

@@ -176,7 +176,7 @@ impl Hierarchy for V1 {
 // ANCHOR: v1-devices
 /// First no device at all, then these. What the cgroup above does not allow, it cannot allow either: of the usual ones
 /// that is no loss, since they could not be used before.
-fn allow_devices(directory: &Path, rules: &[Rule]) -> Result<()> {
+pub fn allow_devices(directory: &Path, rules: &[Rule]) -> Result<()> {
     sys::write_file("let it use no device", &directory.join("devices.deny"), "a")?;
     let usual = usual_rules();
     for rule in rules {

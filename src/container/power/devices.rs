@@ -38,17 +38,13 @@ pub struct Access {
 impl Access {
     const ALL: Access = Access { read: true, write: true, node: true };
 
-    /// The letters r, w and m, each at most once.
-    pub fn of(text: &str) -> Option<Access> {
-        Access::parse(text)
-    }
-
     /// As BPF has it: BPF_DEVCG_ACC_MKNOD, _READ and _WRITE of linux/bpf.h.
     pub fn bits(self) -> i32 {
         i32::from(self.node) | i32::from(self.read) << 1 | i32::from(self.write) << 2
     }
 
-    fn parse(text: &str) -> Option<Access> {
+    /// The letters r, w and m, each at most once.
+    pub fn parse(text: &str) -> Option<Access> {
         let has = |letter| text.matches(letter).count() == 1;
         let access = Access { read: has('r'), write: has('w'), node: has('m') };
         (!text.is_empty() && access.to_string().len() == text.len()).then_some(access)
