@@ -70,7 +70,7 @@ const RECURSIVE: [(&str, &str, u64); 8] = [
 pub fn known_options() -> Vec<String> {
     let mut all: Vec<&str> = FLAGS.iter().flat_map(|(set, clear, _)| [*set, *clear]).collect();
     all.extend(RECURSIVE.iter().flat_map(|(set, clear, _)| [*set, *clear]));
-    all.extend(["bind", "rbind", "defaults", "remount", "rrelatime", "tmpcopyup", "idmap", "ridmap"]);
+    all.extend(["bind", "rbind", "defaults", "rrelatime", "tmpcopyup", "idmap", "ridmap"]);
     all.extend(["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"]);
     all.sort_unstable();
     all.into_iter().map(str::to_string).collect()
@@ -575,7 +575,7 @@ mod tests {
         once.dedup();
         assert_eq!(known, once);
         for name in &known {
-            assert!(options(&[name]).data.is_empty() || name == "remount", "{name}");
+            assert!(options(&[name]).data.is_empty(), "{name}");
         }
     }
 }
