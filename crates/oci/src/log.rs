@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use cooperage::told::errors::Error;
 use serde_json::json;
@@ -46,43 +46,28 @@ fn one_line(error: &Error) -> String {
 
 /// A time as RFC 3339 has it, in UTC.
 pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
-}
-
-/// The date so many days after 1 January 1970. Years begin in March here, so that the day that comes every four years is
-/// the last one of a year.
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    let days = days + 719_468; // since 1 March of the year 0
-    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153; // 0 is March
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    humantime::format_rfc3339_nanos(time).to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     #[test]
     fn dates_are_right() {
         for (days, date) in [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (19_782, (2024, 2, 29)),
-            (20_453, (2025, 12, 31)),
-            (47_541, (2100, 3, 1)),
+            (0, "1970-01-01"),
+            (59, "1970-03-01"),
+            (11_016, "2000-02-29"),
+            (11_017, "2000-03-01"),
+            (19_782, "2024-02-29"),
+            (20_453, "2025-12-31"),
+            (47_541, "2100-03-01"),
         ] {
-            assert_eq!(super::date(days), date, "{days}");
+            let time = UNIX_EPOCH + Duration::from_secs(days * 86_400);
+            assert_eq!(rfc3339(time), format!("{date}T00:00:00.000000000Z"), "{days}");
         }
         let time = UNIX_EPOCH + Duration::new(1_764_107_755, 5);
         assert_eq!(rfc3339(time), "2025-11-25T21:55:55.000000005Z");

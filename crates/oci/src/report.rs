@@ -135,23 +135,10 @@ pub fn events(global: &Global, args: &Events) -> Result<()> {
 
 /// 5s, 500ms, 1m30s: as Go writes durations.
 fn duration(text: &str) -> Result<Duration> {
-    let wrong =
-        || Error::new("read --interval", format!("{text:?} is no duration: write 5s or 500ms")).status(2);
-    let (mut total, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..end].parse().map_err(|_| wrong())?;
-        let unit_end = rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |index| end + index);
-        total += match &rest[end..unit_end] {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.saturating_mul(60)),
-            "h" => Duration::from_secs(number.saturating_mul(3600)),
-            _ => return Err(wrong()),
-        };
-        rest = &rest[unit_end..];
-    }
-    if total.is_zero() { Err(wrong()) } else { Ok(total) }
+    let read = humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero());
+    read.ok_or_else(|| {
+        Error::new("read --interval", format!("{text:?} is no duration: write 5s or 500ms")).status(2)
+    })
 }
 
 /// What it uses, as runc says it.
@@ -340,7 +327,7 @@ mod tests {
         for (text, milliseconds) in [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1h", 3_600_000)] {
             assert_eq!(duration(text).expect("a duration"), Duration::from_millis(milliseconds), "{text}");
         }
-        for text in ["", "5", "s", "0s", "-1s", "5x", "1s2"] {
+        for text in ["", "5", "s", "0s", "-1s", "5x", "1s2", "9999999999999999h9999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
