@@ -62,7 +62,10 @@ fn run_one(kind: &str, hook: &Hook, state: &serde_json::Value) -> Result<()> {
     }
     let mut child = command.spawn().map_err(|error| Error::io(&step, hook.path(), &error))?;
     let group = Pid::from_raw(child.id() as i32);
-    let deadline = hook.timeout().map(|seconds| Instant::now() + Duration::from_secs(seconds.max(0) as u64));
+    // One that no clock will ever show is none.
+    let deadline = hook
+        .timeout()
+        .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds.max(0) as u64)));
     let status = loop {
         let waited = wait(group, deadline);
         match child.try_wait() {
